@@ -1,0 +1,201 @@
+"""The command line: thin calls into the library, with exit codes that tell.
+
+0: done. 1: some inputs failed, the rest is done and listed. 2: the call or its input is wrong, nothing was written.
+130: interrupted; the same command goes on. A user's mistake never ends in a traceback, unless `--debug` asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rnasynth.errors import InputError, RnasynthError
+
+app = typer.Typer(
+    help="H&E tiles from RNA profiles, and RNA profiles from tiles and clinical text.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Mirror = Annotated[
+    Path | None,
+    typer.Option("--mirror", help="Folder that holds the public files already; nothing is fetched from outside."),
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Read by `main` from the arguments: an error can come before this callback runs."""
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Cohort, as `data_manifests/NAME.yaml` names it, or the path of a manifest.")],
+    mirror: Mirror = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Folder for the files (default: the data folder).")] = None,
+) -> None:
+    """Fetch and verify a cohort's files; what is there already is checked and kept.
+
+    Example: rnasynth fetch her2st --mirror ../shared/data
+    """
+    from rnasynth.data import manifests
+
+    report = manifests.fetch(name, to=to, mirror=mirror)
+    typer.echo(str(report))
+
+
+@app.command()
+def tile(
+    slides: Annotated[list[Path], typer.Argument(help="Slides: any OpenSlide format, or a JPEG, PNG or TIFF of a section.")],
+    out: Annotated[Path, typer.Option("--out", help="Tile store to make, to go on with or to extend.")],
+    mpp: Annotated[float, typer.Option("--mpp", help="Micrometres per pixel of the tiles (0.5 = 20x).")] = 0.5,
+    slide_mpp: Annotated[
+        float | None,
+        typer.Option("--slide-mpp", help="Micrometres per pixel of the slides, where their header is wrong or silent."),
+    ] = None,
+    tile_px: Annotated[int, typer.Option("--tile-px", help="Side of a tile in pixels.")] = 256,
+    max_tiles: Annotated[
+        int, typer.Option("--max-tiles", help="At most this many tiles a slide, drawn with the seed.")
+    ] = 4000,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes on this machine.")] = 1,
+    scheduler: Annotated[str | None, typer.Option("--scheduler", help="Address of a Dask scheduler to use instead.")] = None,
+) -> None:
+    """Cut the tissue of slides into tiles. A killed run goes on where it stopped; a broken slide does not stop the others.
+
+    Example: rnasynth tile slides/*.svs --out tiles --mpp 0.5 --workers 2
+    """
+    from rnasynth.data.slides import TileConfig
+    from rnasynth.data.tiling import tile_slides
+
+    config = TileConfig(tile_px=tile_px, mpp_um=mpp, max_tiles=max_tiles, seed=seed)
+    report = tile_slides(slides, out, config, slide_mpp=slide_mpp, workers=workers, scheduler=scheduler)
+    typer.echo(str(report))
+
+
+@app.command()
+def train(
+    system: Annotated[str, typer.Argument(help="beta-vae, gan, gan-narrow, rna-gan or label-gan.")],
+    cohort: Annotated[str, typer.Option("--cohort", help="Cohort name or manifest.")] = "simulated",
+    preset: Annotated[str, typer.Option("--preset", help="demo, gpu or paper.")] = "demo",
+    changes: Annotated[list[str] | None, typer.Option("--set", help="Change a field: --set train.seed=1")] = None,
+    mirror: Mirror = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for runs (default: the runs folder).")] = None,
+) -> None:
+    """Train a system, or find the finished run of the same configuration and cohort. Under torchrun: several processes.
+
+    Example: rnasynth train rna-gan --cohort simulated --preset demo --set train.seed=1
+    """
+    from rnasynth.data.cohort import load_cohort
+    from rnasynth.systems import train_preset
+
+    run = train_preset(system, load_cohort(cohort, mirror=mirror), preset, overrides=changes or [], folder=out)
+    typer.echo(f"{run.id}\n{run.path}")
+
+
+@app.command()
+def generate(
+    run: Annotated[str, typer.Option("--run", help="Folder of a run, its id, or the name of released weights.")],
+    expression: Annotated[Path, typer.Option("--expression", help="Profiles (.h5ad, linear units), samples x genes.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the PNG tiles and table.csv.")],
+    tiles_per_profile: Annotated[int, typer.Option("--tiles-per-profile")] = 10,
+    seed: Annotated[int, typer.Option("--seed")] = 0,
+) -> None:
+    """Make H&E tiles from RNA profiles: PNG files and a table. Genes may come in any order; extra ones are left out.
+
+    Example: rnasynth generate --run runs/rna-gan-0123456789ab --expression profiles.h5ad --tiles-per-profile 10 --out tiles
+    """
+    from rnasynth.runs import load_run
+    from rnasynth.systems.generation import generate_to_folder, read_profiles
+
+    table = generate_to_folder(load_run(run), read_profiles(expression), out, tiles_per_profile=tiles_per_profile, seed=seed)
+    typer.echo(f"{len(table)} tiles of {table['sample_id'].nunique()} profiles in {out}")
+
+
+@app.command()
+def book(
+    cohort: Annotated[str, typer.Option("--cohort")] = "simulated",
+    preset: Annotated[str, typer.Option("--preset", help="demo, gpu or paper.")] = "demo",
+    pages: Annotated[str, typer.Option("--pages", help="Numbers of the pages to run, such as 04,05; all by default.")] = "",
+    mirror: Mirror = None,
+    force: Annotated[bool, typer.Option("--force", help="Run pages again whose inputs did not change.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", help="Pages at a time.")] = 1,
+) -> None:
+    """Run the pages on a cohort and render the book; prints where it is.
+
+    Example: rnasynth book --cohort her2st --mirror ../shared/data --pages 01,03,07
+    """
+    if mirror is not None:
+        os.environ["RNASYNTH_MIRROR"] = str(mirror.resolve())  # the pages' kernels read it
+    from rnasynth.pages.runner import build_book, run_pages
+
+    chosen = [number.strip() for number in pages.split(",") if number.strip()] or None
+    run_pages(cohort, preset, pages=chosen, force=force, jobs=jobs)
+    typer.echo(f"The book is at {build_book(cohort, preset)}")
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices, disk, what is fetched, and what is missing with the command that gets it.
+
+    Example: rnasynth doctor
+    """
+    from rnasynth.doctor import report
+
+    typer.echo(report())
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help="Benchmarks, such as slides or gct; all by default.")] = None,
+) -> None:
+    """Measure speed and memory against the named alternatives, in one run (needs the checkout).
+
+    Example: rnasynth bench slides
+    """
+    import runpy
+
+    from rnasynth.config import project_folder
+
+    folder = project_folder() / "benchmarks"
+    if not (folder / "__main__.py").exists():
+        raise InputError("rnasynth bench", expected="the folder benchmarks/ of a checkout", found=f"none at {folder}")
+    sys.path.insert(0, str(folder.parent))
+    sys.argv = ["benchmarks", *(names or [])]
+    runpy.run_module("benchmarks", run_name="__main__")
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app(args=["--debug", *(a for a in arguments if a != "--debug")] if debug else arguments, standalone_mode=True)
+    except RnasynthError as error:
+        if debug:
+            raise
+        typer.echo(f"rnasynth: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        typer.echo("rnasynth: interrupted; what is finished is kept, the same command goes on from there", err=True)
+        raise SystemExit(130) from None
+    except OSError as error:
+        if debug:
+            raise
+        typer.echo(f"rnasynth: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

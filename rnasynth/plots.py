@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib
+import matplotlib.patches
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -21,7 +22,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SPLITS = ("train", "val", "test")
 SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
 GREY = "#595959"
-STYLE = {
+STYLE: Any = {
     "font.size": 10.0,
     "axes.titlesize": 10.5,
     "axes.labelsize": 10.0,
@@ -105,9 +106,16 @@ def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], *, x_label: Mappi
             low, high = np.percentile(np.concatenate([np.ravel(v) for v in samples.values()]), [0.2, 99.8])
             for number, (name, values) in enumerate(samples.items()):
                 axis.hist(
-                    np.clip(np.ravel(values), low, high), bins=bins, range=(low, high), density=True, histtype="step", lw=1.4,
-                    color=OKABE_ITO[number], ls=("-", "--", ":", "-.")[number % 4], label=name,
-                )  # fmt: skip
+                    np.clip(np.ravel(values), low, high),
+                    bins=bins,
+                    range=(low, high),
+                    density=True,
+                    histtype="step",
+                    lw=1.4,
+                    color=OKABE_ITO[number],
+                    ls=("-", "--", ":", "-.")[number % 4],
+                    label=name,
+                )
             axis.set(title=title, xlabel=x_label[title], ylabel="density")
             if len(samples) > 1:
                 axis.legend(fontsize=8.5)
@@ -132,9 +140,15 @@ def embedding(
             for group in every:
                 chosen = points[labels == group]
                 axis.scatter(
-                    chosen[:, 0], chosen[:, 1], s=16, alpha=0.8, lw=0, color=colour_of(group, every), marker=marker_of(group, every),
+                    chosen[:, 0],
+                    chosen[:, 1],
+                    s=16,
+                    alpha=0.8,
+                    lw=0,
+                    color=colour_of(group, every),
+                    marker=marker_of(group, every),
                     label=group,
-                )  # fmt: skip
+                )
             axis.set(title=title, xlabel=axis_names[title][0], ylabel=axis_names[title][1])
         axes[0, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.4)
         return figure
@@ -207,9 +221,15 @@ def box_by_group(values: Mapping[str, np.ndarray], *, x_label: str) -> Figure:
         figure, axes = _axes(size=(6.4, 0.9 + 0.42 * len(names)))
         axis = axes[0, 0]
         boxes = axis.boxplot(
-            [values[name] for name in names], orientation="horizontal", tick_labels=names, showfliers=False, whis=(5, 95),
-            patch_artist=True, medianprops={"color": "black", "lw": 1.6}, widths=0.6,
-        )  # fmt: skip
+            [values[name] for name in names],
+            orientation="horizontal",
+            tick_labels=names,
+            showfliers=False,
+            whis=(5, 95),
+            patch_artist=True,
+            medianprops={"color": "black", "lw": 1.6},
+            widths=0.6,
+        )
         for name, box in zip(names, boxes["boxes"], strict=True):
             box.set(facecolor=colour_of(name, names), alpha=0.75)
         axis.invert_yaxis()
@@ -261,9 +281,16 @@ def intervals(table: pd.DataFrame, *, x_label: str, reference: float | None = No
             places += (number - (len(groups) - 1) / 2) * 0.7 / max(len(groups), 1)
             spread = np.abs(rows[["low", "high"]].to_numpy(float).T - rows["value"].to_numpy(float))
             axis.errorbar(
-                rows["value"], places, xerr=spread, fmt=MARKERS[number], color=OKABE_ITO[number], ms=5.5, lw=1.6, capsize=2.5,
+                rows["value"],
+                places,
+                xerr=spread,
+                fmt=MARKERS[number],
+                color=OKABE_ITO[number],
+                ms=5.5,
+                lw=1.6,
+                capsize=2.5,
                 label=group or None,
-            )  # fmt: skip
+            )
         axis.set_yticks(range(len(labels)), labels)
         axis.set_ylim(len(labels) - 0.4, -0.6)
         axis.set_xlabel(x_label)

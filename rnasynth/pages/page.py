@@ -1,0 +1,357 @@
+"""What a notebook of the book talks to: it resolves the parameters, keeps the results, and ends with their provenance.
+
+Examples
+--------
+In a notebook, after its parameters cell::
+
+    page = Page.open("04_beta_vae", preset=preset, cohort=cohort, seed=seed, out=out)
+    page.number("rmse_test", interval, unit="z-score", label="RMSE on test patients")
+    page.figure(plots.latent_scatter(latent, tissue), "latent", caption="...", alt="...")
+    page.verdicts()
+    page.close(runs=[run])
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from rnasynth.config import check_preset, project_folder
+from rnasynth.errors import InputError
+from rnasynth.files import write_bytes, write_json
+from rnasynth.pages import provenance, tables
+from rnasynth.pages.tables import Number, Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rnasynth.data.cohort import Cohort
+
+FIGURE_DPI = 200  # twice the 100 dpi that the book's figures are laid out for
+_NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+def build_folder(cohort: str, preset: str, root: Path | None = None) -> Path:
+    """Return `build/<cohort>-<preset>` in the checkout; a cohort given as a manifest's path goes by its stem."""
+    label = Path(cohort).stem if "/" in cohort or cohort.endswith((".yaml", ".yml")) else cohort
+    return (root or project_folder()) / "build" / f"{label}-{preset}"
+
+
+class Page:
+    """The results of one page while it runs. Made by `Page.open`, ended by `Page.close`.
+
+    Attributes
+    ----------
+    name : the page's name, such as "04_beta_vae".
+    preset, cohort_name, seed : the resolved parameters.
+    parameters : further parameters of the page, for its provenance.
+    folder : where results.json and figures/ go.
+    numbers : the numbers so far, by name.
+    """
+
+    def __init__(
+        self, name: str, *, preset: str, cohort: str, seed: int, folder: Path, parameters: Mapping[str, Any]
+    ) -> None:
+        self.name, self.preset, self.cohort_name, self.seed, self.folder = name, preset, cohort, seed, folder
+        self.parameters = dict(parameters)
+        self.numbers: dict[str, Number] = {}
+        self._figures: list[dict[str, str]] = []
+        self._tables: list[str] = []
+        self._not_converged: list[str] = []
+        self._verdicts: list[Verdict] = []
+        self._cohort: Cohort | None = None
+        self._started, self._clock = provenance.now(), time.monotonic()
+        self._closed = False
+
+    @classmethod
+    def open(cls, name: str, *, preset: str, cohort: str, seed: int = 0, out: str | Path = "", **parameters: Any) -> Page:
+        """Check the page's parameters and make its folder.
+
+        Parameters
+        ----------
+        name : the page's name.
+        preset : "demo", "gpu" or "paper".
+        cohort : a cohort's name, or the path of a manifest.
+        seed : 0 or more.
+        out : folder for results.json and figures/; empty: `build/<cohort>-<preset>/<name>`.
+        **parameters : the page's other parameters, kept with the results.
+
+        Raises
+        ------
+        InputError : unknown preset or cohort, a name that is no page name, or a negative seed.
+        """
+        if not _NAME.fullmatch(name):
+            raise InputError(f"page {name!r}", expected="a name like 04_beta_vae", found=repr(name))
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise InputError(f"page {name}, seed", expected="an integer of 0 or more", found=repr(seed))
+        check_preset(preset)
+        check_cohort(cohort)
+        folder = Path(out) if str(out) else build_folder(cohort, preset) / name
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        return cls(name, preset=preset, cohort=cohort, seed=seed, folder=folder, parameters=parameters)
+
+    @property
+    def cohort(self) -> Cohort:
+        """The cohort, loaded and announced with its banner on first use."""
+        return self._cohort if self._cohort is not None else self.load()
+
+    def load(self, **options: Any) -> Cohort:
+        """Load the page's cohort with options of `load_cohort`, and show its banner and notes."""
+        from rnasynth.data.cohort import load_cohort
+
+        self._cohort = load_cohort(self.cohort_name, seed=self.seed, **options)
+        lines = [self._cohort.banner or f"Cohort: {self._cohort.name}."]
+        if self._cohort.simulated and "SIMULATED" not in lines[0].upper():
+            lines.insert(0, "SIMULATED DATA: nothing on this page was measured on a patient.")
+        if self.preset == "demo":
+            lines.append("Demo preset: minutes on two CPU cores. Read it as a check of the method's path, not its quality.")
+        self._admonition("warning" if self._cohort.simulated else "important", " ".join(lines))
+        for note in self._cohort.notes:
+            self._admonition("note", note)
+        return self._cohort
+
+    def number(
+        self,
+        name: str,
+        value: Any,
+        *,
+        low: float | None = None,
+        high: float | None = None,
+        n: int | None = None,
+        unit: str = "",
+        label: str = "",
+        paper: str = "",
+        metric: str = "",
+    ) -> Number:
+        """Keep a named number at full precision.
+
+        Parameters
+        ----------
+        name : unique on the page, such as "rmse_test".
+        value : a finite number, or an interval with `value`, `low`, `high`, `n` and `method`.
+        low, high, n : interval and number of independent units, where `value` is a plain number.
+        unit, label : for readers.
+        paper : id of the published row it answers, if that is not `name`.
+        metric : how it was measured, in the words of the published row; without it a number can only show a direction.
+
+        Raises
+        ------
+        InputError : the name is taken or malformed, the value is not finite, or lies outside its interval.
+        """
+        self._check_open()
+        subject = f"page {self.name}, number {name}"
+        if not _NAME.fullmatch(name) or name in self.numbers:
+            raise InputError(subject, expected="a new name of a-z, 0-9 and _", found=repr(name))
+        method = ""
+        if hasattr(value, "low") and hasattr(value, "high"):
+            low, high, n = value.low, value.high, value.n if n is None else n
+            method, value = str(getattr(value, "method", "")), value.value
+        ends = [None if end is None else float(end) for end in (low, value, high)]
+        if any(end is not None and not math.isfinite(end) for end in ends):
+            raise InputError(subject, expected="finite numbers", found=str(ends), fix="say why with page.note instead")
+        number = Number(
+            value=float(value),
+            low=ends[0],
+            high=ends[2],
+            n=None if n is None else int(n),
+            unit=unit,
+            label=label,
+            method=method,
+            paper=paper,
+            metric=metric,
+        )
+        self.numbers[name] = number
+        return number
+
+    def figure(self, figure: Figure, name: str, *, caption: str, alt: str, n: int | str | None = None) -> Path:
+        """Save a figure at twice its size, show it with its caption and alternative text, and close it.
+
+        Parameters
+        ----------
+        figure : a matplotlib figure.
+        name : file name without suffix, unique on the page.
+        caption : what is seen, in Markdown; n (here or in the text), cohort, preset and seed are appended.
+        alt : the figure in words, for who cannot see it.
+        n : how many of what, such as "40 test patients".
+
+        Returns
+        -------
+        Path of the PNG.
+
+        Raises
+        ------
+        InputError : a name that is taken or malformed, or an empty caption or alt text.
+        """
+        import matplotlib.pyplot as plt
+
+        self._check_open()
+        subject = f"page {self.name}, figure {name}"
+        if not _NAME.fullmatch(name) or any(entry["name"] == name for entry in self._figures):
+            raise InputError(subject, expected="a new name of a-z, 0-9 and _", found=repr(name))
+        if not caption.strip() or not alt.strip():
+            raise InputError(subject, expected="a caption and an alternative text", found="none")
+        facts = [f"n = {n}"] if n is not None else []
+        facts += [f"cohort {self.cohort_name}", f"preset {self.preset}", f"seed {self.seed}"]
+        whole = f"{_one_line(caption)} ({', '.join(facts)}.)"
+        if self._not_converged:
+            whole = f"**Not converged.** {whole}"
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=FIGURE_DPI, bbox_inches="tight", metadata={"Software": None})
+        plt.close(figure)
+        path = self.folder / "figures" / f"{name}.png"
+        write_bytes(path, buffer.getvalue())
+        self._figures.append({"name": name, "file": f"figures/{name}.png", "caption": whole, "alt": _one_line(alt)})
+        self._show_figure(path, whole, _one_line(alt), buffer.getvalue())
+        return path
+
+    def table(self, table: pd.DataFrame, *, caption: str) -> None:
+        """Show a table with its caption; a named index is shown, numbers with four significant digits."""
+        self._check_open()
+        self._tables.append(_one_line(caption))
+        text = tables.markdown_table(table)
+        _display(f"**{_one_line(caption)}**\n\n{text}", f"<p><strong>{html.escape(caption)}</strong></p>{table.to_html()}")
+
+    def note(self, text: str) -> None:
+        """Show a remark, in Markdown."""
+        self._admonition("note", text)
+
+    def not_converged(self, reason: str) -> None:
+        """Say that the page's own proof failed: every later figure is marked, and the status page shows it."""
+        self._check_open()
+        self._not_converged.append(reason)
+        self._admonition("caution", f"**Not converged.** {reason}")
+
+    def verdicts(self, because: Mapping[str, str] | None = None) -> list[Verdict]:
+        """Judge the published numbers of this page by the numbers so far, and show paper / here / verdict.
+
+        Parameters
+        ----------
+        because : for the id of a published row, the reason to stand in "differs, because" or "not attempted, because".
+        """
+        self._check_open()
+        rows = tables.published(self.name)
+        self._verdicts = tables.verdicts(self.numbers, rows, cohort=self.cohort_name, preset=self.preset, because=because)
+        if self._verdicts:
+            self.table(tables.verdict_table(self._verdicts), caption="Published, and here")
+        else:
+            self.note("No published number belongs to this page.")
+        return self._verdicts
+
+    def close(self, runs: Sequence[Any] = ()) -> Path:
+        """Write results.json, atomically, and show the provenance.
+
+        Parameters
+        ----------
+        runs : the runs that the page used (objects with an `id`, or ids).
+
+        Returns
+        -------
+        Path of results.json.
+        """
+        self._check_open()
+        ids = [str(getattr(run, "id", run)) for run in runs]
+        head, dirty = provenance.commit()
+        seconds = time.monotonic() - self._clock
+        fingerprint = self._cohort.fingerprint() if self._cohort is not None else ""
+        command = provenance.remake_command(
+            self.name, cohort=self.cohort_name, preset=self.preset, seed=self.seed, parameters=self.parameters
+        )
+        results = {
+            "page": self.name,
+            "cohort": self.cohort_name,
+            "preset": self.preset,
+            "seed": self.seed,
+            "parameters": self.parameters,
+            "numbers": {name: _fields(number) for name, number in self.numbers.items()},
+            "figures": self._figures,
+            "tables": self._tables,
+            "not_converged": self._not_converged,
+            "verdicts": [_fields(verdict) for verdict in self._verdicts],
+            "runs": ids,
+            "provenance": {
+                "commit": head,
+                "dirty": dirty,
+                "cohort_fingerprint": fingerprint,
+                "device": provenance.device(),
+                "versions": provenance.versions(),
+                "started": self._started,
+                "seconds": round(seconds, 2),
+                "peak_memory_mb": round(provenance.peak_memory_mb(), 1),
+                "command": command,
+            },
+        }
+        path = self.folder / "results.json"
+        write_json(path, results)
+        self._closed = True
+        facts = {
+            "commit": provenance.short_commit(head, dirty),
+            "cohort": f"{self.cohort_name}, fingerprint {fingerprint or 'not loaded'}",
+            "runs": ", ".join(ids) or "none",
+            "preset and seed": f"{self.preset}, {self.seed}",
+            "device": provenance.device(),
+            "versions": ", ".join(f"{package} {version}" for package, version in provenance.versions().items()),
+            "finished": provenance.now(),
+            "time and memory": f"{seconds:.0f} s, at most {provenance.peak_memory_mb():,.0f} MB",
+            "command": command,
+        }
+        shown = pd.DataFrame({"provenance": list(facts), "of this page": list(facts.values())})
+        _display(tables.markdown_table(shown), shown.to_html(index=False))
+        return path
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError(f"page {self.name}", expected="an open page", found="page.close() was called before")
+
+    def _admonition(self, kind: str, text: str) -> None:
+        body = text.strip()
+        _display(f":::{{{kind}}}\n{body}\n:::", f"<blockquote>{html.escape(body)}</blockquote>")
+
+    def _show_figure(self, path: Path, caption: str, alt: str, png: bytes) -> None:
+        import base64
+
+        encoded = base64.b64encode(png).decode("ascii")
+        text = f":::{{figure}} {self.name}/figures/{path.name}\n:alt: {alt}\n\n{caption}\n:::"
+        picture = f'<img src="data:image/png;base64,{encoded}" alt="{html.escape(alt, quote=True)}" style="max-width:100%">'
+        _display(text, f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>")
+
+
+def check_cohort(cohort: str) -> str:
+    """Return `cohort`, or raise if it is neither a known name nor a manifest's path.
+
+    Raises
+    ------
+    InputError : unknown name.
+    """
+    from rnasynth.data import cohort as cohorts
+
+    known = tuple(getattr(cohorts, "COHORTS", ())) or (
+        "simulated", "her2st", "tcga-xena", "tcga-tiles", "rtcga", "gtex", "tcga", "geo",
+    )  # fmt: skip
+    if cohort not in known and not Path(cohort).is_file():
+        raise InputError(
+            f"cohort {cohort!r}", expected=f"one of {', '.join(known)}, or the path of a manifest", found="unknown"
+        )
+    return cohort
+
+
+def _display(markdown: str, page_html: str) -> None:
+    """Show one thing in two forms: Markdown for the book, HTML for a notebook viewer."""
+    from IPython.display import display
+
+    display({"text/markdown": markdown, "text/html": page_html, "text/plain": markdown}, raw=True)
+
+
+def _fields(record: Number | Verdict) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if value not in (None, "")}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

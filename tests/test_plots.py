@@ -1,0 +1,76 @@
+"""A figure is tested by the data it draws; looking at it is a person's job."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rnasynth import plots
+
+TISSUES = ("adeno-like", "cortex-like", "lung-like", "sarcoma-like", "squamous-like")
+
+
+def test_a_tissue_has_one_colour_and_one_marker_wherever_it_stands() -> None:
+    shuffled = TISSUES[::-1]
+    assert [plots.colour_of(t, TISSUES) for t in TISSUES] == [plots.colour_of(t, shuffled) for t in TISSUES]
+    assert len({plots.colour_of(t, TISSUES) for t in TISSUES}) == len({plots.marker_of(t, TISSUES) for t in TISSUES}) == 5
+
+
+def test_composition_draws_every_count_once() -> None:
+    counts = pd.DataFrame({"train": [24, 6], "val": [8, 2], "test": [8, 0]}, index=["a", "b"])
+    figure = plots.composition(counts)
+    widths = sorted(patch.get_width() for patch in figure.axes[0].patches)
+    assert widths == [0, 2, 6, 8, 8, 24]
+    assert figure.axes[0].get_xlabel() == "patients"
+
+
+def test_intervals_draws_value_and_both_ends() -> None:
+    table = pd.DataFrame({"label": ["x", "y"], "value": [0.5, 0.2], "low": [0.4, -0.1], "high": [0.9, 0.3]})
+    axis = plots.intervals(table, x_label="rho", reference=0.0, reference_label="chance").axes[0]
+    segments = axis.collections[0].get_segments()
+    np.testing.assert_allclose([segment[:, 0] for segment in segments], [[0.4, 0.9], [-0.1, 0.3]])
+    assert axis.lines[0].get_xdata()[0] == 0.0
+
+
+def test_histogram_clips_but_does_not_drop() -> None:
+    values = np.r_[np.zeros(1000), 1e9]
+    axis = plots.histograms({"a": {"x": values}}, x_label={"a": "z"}).axes[0]
+    assert axis.get_xlabel() == "z" and axis.get_xlim()[1] < 1e9
+
+
+@pytest.mark.parametrize(("mpp_um", "length"), [(0.5, 20), (2.0, 100), (4.0, 200)])
+def test_scale_bar_is_a_round_length_and_drawn_true(mpp_um: float, length: int) -> None:
+    tiles = np.zeros((3, 200, 200, 3), np.uint8)
+    figure = plots.tile_grid({"real": tiles}, mpp_um=mpp_um)
+    line = figure.axes[-1].lines[0]
+    drawn_um = np.ptp(line.get_xdata()) * mpp_um
+    assert drawn_um == pytest.approx(plots._round_length(200 * mpp_um / 4)) and drawn_um == pytest.approx(length, rel=0.3)
+    assert f"{drawn_um:g} µm" in figure._supxlabel.get_text()
+
+
+def test_tile_grid_shows_the_tiles_as_given() -> None:
+    tiles = np.random.default_rng(0).integers(0, 255, (4, 8, 8, 3), dtype=np.uint8)
+    figure = plots.tile_grid({"real": tiles, "generated": tiles[::-1]}, mpp_um=1.0)
+    shown = np.stack([axis.images[0].get_array() for axis in figure.axes])
+    assert np.array_equal(shown, np.concatenate([tiles, tiles[::-1]]))
+
+
+def test_slide_overview_draws_one_box_a_tile_in_millimetres() -> None:
+    boxes = np.array([[0, 0], [10, 20]])
+    figure = plots.slide_overview(
+        np.zeros((40, 60, 3), np.uint8), np.ones((40, 60), bool), boxes, mpp_um=100.0, box_um=128.0
+    )
+    drawn = [patch.get_xy() for patch in figure.axes[2].patches]
+    np.testing.assert_allclose(drawn, boxes * 0.1)
+
+
+def test_curves_spectrum_boxes_and_embeddings_draw_what_they_are_given() -> None:
+    x = np.arange(5)
+    assert np.array_equal(plots.curves({"loss": {"a": (x, x**2)}}, x_label="step").axes[0].lines[0].get_ydata(), x**2)
+    drawn = plots.spectrum(np.array([1.0, 3.0, 2.0]), y_label="KL (nats)", threshold=0.01, threshold_label="active").axes[0]
+    assert list(drawn.lines[0].get_ydata()) == [3.0, 2.0, 1.0]
+    boxes = plots.box_by_group({"a": np.arange(11.0), "b": np.zeros(3)}, x_label="OD").axes[0]
+    assert len(boxes.patches) == 2
+    points = plots.embedding({"raw": (np.eye(2), ["a", "b"])}, axis_names={"raw": ("PC 1", "PC 2")}).axes[0]
+    assert [tuple(c.get_offsets()[0]) for c in points.collections] == [(1.0, 0.0), (0.0, 1.0)]

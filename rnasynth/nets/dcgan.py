@@ -9,6 +9,7 @@ defined a sample at a time: Gulrajani et al. 2017, section 4) and with a linear 
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
@@ -84,7 +85,7 @@ class Generator(nn.Module):
         self.first = nn.ConvTranspose2d(input_dim, channels[0], BASE_PX, bias=bias)
         self.first_norm = nn.Sequential(_norm(norm, channels[0]), nn.ReLU())
         blocks: list[nn.Module] = []
-        for before, after in zip(channels[:-1], channels[1:], strict=True):
+        for before, after in itertools.pairwise(channels):
             blocks += [_up(before, after, upsample, bias), _norm(norm, after), nn.ReLU()]
         if upsample == "resize":
             # one hidden layer at full resolution: after nearest-neighbour resizing a single 3 x 3 filter is too blunt

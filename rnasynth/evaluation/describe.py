@@ -1,0 +1,113 @@
+"""What a cohort holds, and what preprocessing does to its profiles: counts and shares, before any model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from sklearn.decomposition import PCA
+
+from rnasynth.data.cohort import Cohort
+
+SPLITS = ("train", "val", "test")
+
+
+def composition(obs: pd.DataFrame) -> pd.DataFrame:
+    """Count split groups (patients; in her2st sections) of each tissue in each split.
+
+    Returns
+    -------
+    Index tissue; columns train, val, test; integers. A group with samples of two tissues counts in both.
+    """
+    groups = obs[["tissue", "split", "split_group"]].astype(str).drop_duplicates()
+    counts = groups.groupby(["tissue", "split"]).size().unstack(fill_value=0)
+    return counts.reindex(columns=list(SPLITS), fill_value=0)
+
+
+def pairing(cohort: Cohort) -> pd.DataFrame:
+    """Say per tissue and in total what is paired with what.
+
+    Returns
+    -------
+    Index tissue and "all"; columns patients, profiles, with_tiles (profiles that have at least one tile), tiles and
+    median_tiles (tiles of a profile that has any).
+    """
+    obs = cohort.profiles.obs
+    tiles = cohort.tiles.index["sample_id"].value_counts() if cohort.tiles is not None else pd.Series(dtype=int)
+    count = pd.Series(obs["sample_id"].astype(str).map(tiles).fillna(0).to_numpy(int), index=obs.index)
+    rows = {}
+    for tissue in [*sorted(obs["tissue"].astype(str).unique()), "all"]:
+        chosen = np.ones(len(obs), bool) if tissue == "all" else (obs["tissue"].astype(str) == tissue).to_numpy()
+        paired = count[chosen & (count > 0)]
+        rows[tissue] = {
+            "patients": obs.loc[chosen, "patient_id"].nunique(),
+            "profiles": int(chosen.sum()),
+            "with_tiles": len(paired),
+            "tiles": int(paired.sum()),
+            "median_tiles": float(paired.median()) if len(paired) else 0.0,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("tissue")
+
+
+def split_overlap(obs: pd.DataFrame) -> pd.DataFrame:
+    """Count split groups shared by each two splits: off the diagonal every entry must be zero."""
+    members = {split: set(obs.loc[obs["split"] == split, "split_group"].astype(str)) for split in SPLITS}
+    return pd.DataFrame({a: {b: len(members[a] & members[b]) for b in SPLITS} for a in SPLITS})
+
+
+def zero_shares(values: np.ndarray) -> dict[str, float]:
+    """Shares of a raw matrix (linear units, any shape) that a logarithm treats in a special way.
+
+    Returns
+    -------
+    zero : share of exact zeros. below_one : share strictly between 0 and 1, which the published natural logarithm with
+    log(0) := 0 puts *below* a true zero (RNA-GAN's released code), so that order is lost.
+    """
+    values = np.asarray(values)
+    return {"zero": float(np.mean(values == 0)), "below_one": float(np.mean((values > 0) & (values < 1)))}
+
+
+def order_broken(values: np.ndarray, transformed: np.ndarray) -> float:
+    """Share of (zero, positive) pairs of one gene whose order the transform turns round; 0 for a monotone one.
+
+    Parameters
+    ----------
+    values, transformed : samples x genes, before and after.
+    """
+    turned = pairs = 0
+    for raw, z in zip(np.asarray(values).T, np.asarray(transformed).T, strict=True):
+        zeros = raw == 0
+        if not zeros.any() or zeros.all():
+            continue
+        turned += int(np.sum(z[~zeros] < z[zeros].min() - 1e-6)) * int(zeros.sum())
+        pairs += int(zeros.sum()) * int((~zeros).sum())
+    return turned / pairs if pairs else 0.0
+
+
+def out_of_tanh_reach(z: np.ndarray) -> float:
+    """Share of z-scores outside [-1, 1], which a decoder that ends in tanh cannot reach."""
+    return float(np.mean(np.abs(np.asarray(z)) > 1.0))
+
+
+def variance_by_group(points: np.ndarray, groups: Sequence[str]) -> float:
+    """Share of the total variance of `points` (n, d) that lies between groups (eta squared), in [0, 1]."""
+    points, labels = np.asarray(points, float), np.asarray(groups)
+    centre = points.mean(0)
+    total = float(np.square(points - centre).sum())
+    between = sum(
+        float(np.sum(labels == group) * np.square(points[labels == group].mean(0) - centre).sum()) for group in set(labels)
+    )
+    return between / total if total > 0 else 0.0
+
+
+def principal_components(train: AnnData, shown: AnnData, n: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Project `shown` on the principal components of `train` (training patients only).
+
+    Returns
+    -------
+    Points of shape (samples shown, n), and the explained share of each component on `train`.
+    """
+    pca = PCA(n_components=n, random_state=seed).fit(np.asarray(train.X))
+    return pca.transform(np.asarray(shown.X)), pca.explained_variance_ratio_

@@ -130,6 +130,7 @@ class Page:
         label: str = "",
         paper: str = "",
         metric: str = "",
+        against: float = 0.0,
     ) -> Number:
         """Keep a named number at full precision.
 
@@ -141,6 +142,8 @@ class Page:
         unit, label : for readers.
         paper : id of the published row it answers, if that is not `name`.
         metric : how it was measured, in the words of the published row; without it a number can only show a direction.
+        against : what a published direction ("higher", "lower") is judged against: 0 for a difference or a correlation,
+            else the page's own reference, such as the baseline's error.
 
         Raises
         ------
@@ -167,6 +170,7 @@ class Page:
             method=method,
             paper=paper,
             metric=metric,
+            against=float(against),
         )
         self.numbers[name] = number
         return number

@@ -8,35 +8,16 @@ and direction and tolerance were written into the csv before the run.
 from __future__ import annotations
 
 import math
-import operator
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from rnasynth.config import manifests_folder
+from rnasynth.data.papers import PAPER_COLUMNS, read_papers
 from rnasynth.errors import InputError
-
-COLUMNS = (
-    "id",
-    "paper",
-    "page",
-    "quantity",
-    "value",
-    "low_or_sd",
-    "unit",
-    "cohort",
-    "metric",
-    "direction",
-    "tolerance",
-    "place",
-    "sentence",
-)
-_COMPARISONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +42,8 @@ class Number:
     """`id` of the published row it answers, where that is not the number's own name."""
     metric: str = ""
     """How it was measured, in the words of the published row; needed for "reproduced"."""
+    against: float = 0.0
+    """What a claimed direction is judged against: 0 for a difference or a correlation, else the page's own reference."""
 
     def text(self) -> str:
         """Return the number as a table shows it: four significant digits, its interval, its unit."""
@@ -83,7 +66,7 @@ class Verdict:
     verdict: str
     """Words of the verdict."""
     kind: str
-    """reproduced | differs | holds | fails | undecided | not attempted"""
+    """reproduced | differs | holds | fails | undecided | shown | not attempted"""
     sentence: str = field(default="", repr=False)
 
 
@@ -102,35 +85,10 @@ def short(value: float) -> str:
     return f"{value:.4g}"
 
 
-def published(page: str, folder: Path | None = None) -> pd.DataFrame:
-    """Return the published rows that a page compares with, as text columns `COLUMNS` plus `file`.
-
-    Parameters
-    ----------
-    page : name of the page; rows may carry the whole name or its two digits.
-    folder : folder of the csv files; `data_manifests/papers` by default.
-
-    Raises
-    ------
-    InputError : a csv lacks a column, or an id stands twice.
-    """
-    tables = []
-    for path in sorted((folder or manifests_folder() / "papers").glob("*.csv")):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, comment=None)
-        if missing := [column for column in COLUMNS if column not in table.columns]:
-            raise InputError(str(path), expected=f"columns {', '.join(COLUMNS)}", found=f"no {', '.join(missing)}")
-        tables.append(table.loc[:, list(COLUMNS)].assign(file=path.name))
-    if not tables:
-        return pd.DataFrame(columns=[*COLUMNS, "file"], dtype=str)
-    rows = pd.concat(tables, ignore_index=True)
-    if doubled := sorted(rows.loc[rows["id"].duplicated(), "id"].unique()):
-        raise InputError("data_manifests/papers", expected="each id once", found=f"twice: {', '.join(doubled)}")
-    wanted = rows["page"].map(lambda pages: any(_same_page(page, part) for part in re.split(r"[;,\s]+", pages) if part))
-    return rows[wanted].reset_index(drop=True)
-
-
-def _same_page(page: str, written: str) -> bool:
-    return written == page or written == page.split("_", 1)[0]
+def published(page: str) -> pd.DataFrame:
+    """Return the published rows that a page compares with, as `rnasynth.data.papers.read_papers` gives them."""
+    tables_there = [path for path in (manifests_folder() / "papers").glob("*.csv") if path.stem != "hyperparameters"]
+    return read_papers(page) if tables_there else pd.DataFrame(columns=list(PAPER_COLUMNS))
 
 
 def verdicts(
@@ -152,7 +110,7 @@ def verdicts(
 
     Raises
     ------
-    InputError : a reason, or a number's `paper`, names an id that no row has; a direction that cannot be read.
+    InputError : a reason, or a number's `paper`, names an id that no row has.
     """
     reasons = dict(because or {})
     known = set(rows["id"])
@@ -166,95 +124,76 @@ def verdicts(
     answers = {name: number for name, number in numbers.items() if not number.paper}
     answers |= {number.paper: number for number in numbers.values() if number.paper}
     return [
-        _verdict(row, answers.get(str(row["id"])), numbers, cohort, preset, reasons.get(str(row["id"]), ""))
+        _verdict(row, answers.get(str(row["id"])), cohort, preset, reasons.get(str(row["id"]), ""))
         for row in rows.to_dict("records")
     ]
 
 
-def _verdict(
-    row: Mapping[Any, Any], here: Number | None, numbers: Mapping[str, Number], cohort: str, preset: str, reason: str
-) -> Verdict:
-    spread = f" ± {row['low_or_sd']}" if row["low_or_sd"] else ""
+def _verdict(row: Mapping[Any, Any], here: Number | None, cohort: str, preset: str, reason: str) -> Verdict:
+    unit, own = _text(row["unit"]), _text(row["cohort"])
+    spread = "" if math.isnan(row["low_or_sd"]) else f" ± {short(row['low_or_sd'])}"
     common = {
-        "id": row["id"],
-        "quantity": row["quantity"],
-        "paper": f"{row['paper']}, {row['place']}" if row["place"] else row["paper"],
-        "published": f"{row['value']}{spread} {row['unit']}".strip() + (f" ({row['cohort']})" if row["cohort"] else ""),
-        "sentence": row["sentence"],
+        "id": str(row["id"]),
+        "quantity": _text(row["quantity"]),
+        "paper": ", ".join(part for part in (_text(row["paper"]), _text(row["place"])) if part),
+        "published": f"{short(row['value'])}{spread} {unit}".strip() + (f" ({own})" if own else ""),
+        "sentence": _text(row["sentence"]),
     }
     if here is None:
-        why = reason or f"it needs {row['cohort'] or 'other data'}; this page ran on {cohort}, preset {preset}"
+        why = reason or f"it needs {own or 'other data'}; this page ran on {cohort}, preset {preset}"
         return Verdict(**common, here="", verdict=f"not attempted, because {why}", kind="not attempted")
     shown = here.text()
-    own_cohort = cohort in re.split(r"[;,\s]+", row["cohort"])
-    if own_cohort and row["metric"] and here.metric == row["metric"]:
+    if cohort in re.split(r"[;,\s]+", own) and here.metric and here.metric == _text(row["metric"]):
         if within_tolerance(here.value, row):
             return Verdict(**common, here=shown, verdict="reproduced", kind="reproduced")
         why = reason or "of a reason not found yet"
         return Verdict(**common, here=shown, verdict=f"differs, because {why}", kind="differs")
-    kind = direction_of(here, row["direction"], numbers, subject=str(row["id"]))
+    kind = direction_of(here, row)
     words = {
         "holds": f"direction holds on {cohort}",
         "fails": f"direction fails on {cohort}",
         "undecided": f"direction undecided on {cohort}: the interval crosses",
-        "": f"no direction claimed; shown beside the paper's, on {cohort}",
+        "shown": f"no direction claimed; shown beside, measured on {cohort}",
     }[kind]
-    return Verdict(**common, here=shown, verdict=words, kind=kind or "undecided")
+    if reason and kind != "holds":
+        words += f", because {reason}"
+    return Verdict(**common, here=shown, verdict=words, kind=kind)
 
 
 def within_tolerance(value: float, row: Mapping[Any, Any]) -> bool:
-    """Whether `value` agrees with the published one: within `tolerance` ("10%" or absolute), else within its spread."""
-    target = parse_number(row["value"])
-    text = (row["tolerance"] or row["low_or_sd"] or "0").strip()
-    if target is None or (size := parse_number(text.rstrip("% "))) is None:
-        return False
-    allowed = abs(target) * size / 100 if text.endswith("%") else size
-    return abs(value - target) <= allowed + 1e-12
+    """Whether `value` is within the row's absolute `tolerance` of the published one, else within its spread."""
+    allowed = row["low_or_sd"] if math.isnan(row["tolerance"]) else row["tolerance"]
+    return not math.isnan(allowed) and abs(value - row["value"]) <= allowed * (1 + 1e-12)
 
 
-def direction_of(here: Number, direction: str, numbers: Mapping[str, Number], *, subject: str) -> str:
-    """Judge a claim such as "> 0" or "< fid_gan", where the right side is a literal or a number of the page.
+def direction_of(here: Number, row: Mapping[Any, Any]) -> str:
+    """Judge a claimed direction on another cohort than the paper's.
+
+    Parameters
+    ----------
+    here : the page's number; "higher" and "lower" are meant against `Number.against`, "equal" against the paper's value.
+    row : the published row.
 
     Returns
     -------
-    "holds" or "fails" where the value and its whole interval are on one side, "undecided" where the interval crosses,
-    "" where no direction is claimed.
-
-    Raises
-    ------
-    InputError : the text is no comparison, or names a number that the page does not have.
+    "holds" or "fails" where the value and its whole interval are on one side; "undecided" where the interval crosses;
+    "shown" where no direction is claimed.
     """
-    direction = direction.strip()
-    if not direction:
-        return ""
-    found = re.fullmatch(r"(<=|>=|<|>)\s*(\S+)", direction)
-    if not found:
-        raise InputError(f"published number {subject}", expected="a direction like '> 0' or '< fid_gan'", found=direction)
-    compare, right = _COMPARISONS[found[1]], found[2]
-    literal = parse_number(right)
-    if literal is None:
-        if right not in numbers:
-            raise InputError(
-                f"published number {subject}",
-                expected=f"a direction against a number of the page ({', '.join(sorted(numbers))})",
-                found=direction,
-                fix="add page.number for it, or correct data_manifests/papers",
-            )
-        literal = numbers[right].value
     ends = [end for end in (here.low, here.value, here.high) if end is not None]
-    outcomes = {bool(compare(end, literal)) for end in ends}
+    direction = row["direction"]
+    if direction == "none":
+        return "shown"
+    if direction == "equal":
+        return "holds" if within_tolerance(here.value, row) else "fails"
+    outcomes = {end > here.against if direction == "higher" else end < here.against for end in ends}
     if len(outcomes) > 1:
         return "undecided"
     return "holds" if outcomes.pop() else "fails"
 
 
-def parse_number(text: str) -> float | None:
-    """Return the number that a whole text is, thousands separated by commas allowed; None if it is not one."""
-    text = text.strip()
-    if not _NUMBER.fullmatch(text):
-        return None
-    value = float(text.replace(",", ""))
-    return value if math.isfinite(value) else None
+def _text(value: Any) -> str:
+    """Return a cell of a table as text; pandas reads an empty one as NaN."""
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
 
 
 def verdict_table(judged: Iterable[Verdict]) -> pd.DataFrame:

@@ -1,0 +1,261 @@
+"""Read the pages: their header, their parameters cell, and the modules of the library that they stand on.
+
+A page is jupytext's percent text. Its YAML header holds, under `jupyter: rnasynth:`, what the runner must know::
+
+    question: How much of a profile survives the latent?
+    cohorts: [all]            # names, or: all, images (has tiles), paired (has tiles and profiles)
+    needs: [02_expression]    # pages that run before it
+    demo_seconds: 60          # declared time of the demo preset on two CPU cores
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rnasynth.config import project_folder
+from rnasynth.errors import InputError
+
+HEADER = ("question", "cohorts", "needs", "demo_seconds")
+REQUIRED_PARAMETERS = ("preset", "cohort", "seed", "out")
+PARAMETERS_TAG = "parameters"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageSource:
+    """One page as it stands in git."""
+
+    name: str
+    """File name without suffix, such as "04_beta_vae"."""
+    path: Path
+    notebook: Any
+    """nbformat notebook, without outputs."""
+    question: str
+    cohorts: tuple[str, ...]
+    needs: tuple[str, ...]
+    demo_seconds: float
+    parameters: Mapping[str, Any]
+    """Literal defaults of the parameters cell, in its order."""
+
+    @property
+    def title(self) -> str:
+        """Text of the first heading, or the page's name."""
+        for cell in self.notebook.cells:
+            if cell.cell_type == "markdown" and cell.source.startswith("# "):
+                return str(cell.source.splitlines()[0][2:].strip())
+        return self.name
+
+    def code(self) -> str:
+        """Return the page's code cells as one Python text."""
+        return "\n\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "code")
+
+    def suits(self, cohort: str, *, has_profiles: bool, has_tiles: bool) -> str:
+        """Return why the page is not meant for a cohort, or "" if it is."""
+        kinds = {"all": True, "images": has_tiles, "paired": has_tiles and has_profiles}
+        if cohort in self.cohorts or any(kinds.get(word, False) for word in self.cohorts):
+            return ""
+        wanted = {"images": "a cohort with images", "paired": "a cohort with images and profiles"}
+        words = [wanted.get(word, word) for word in self.cohorts]
+        return f"it is meant for {', '.join(words)}"
+
+
+def notebooks_folder() -> Path:
+    """Folder of the pages in the checkout."""
+    return project_folder() / "notebooks"
+
+
+def read_page(path: str | Path) -> PageSource:
+    """Read one page.
+
+    Raises
+    ------
+    InputError : the header lacks a field, or the parameters cell is missing, doubled or holds more than literals.
+    """
+    import jupytext
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(str(path), expected="a page, NN_name.py", found="no such file")
+    notebook = jupytext.read(path)
+    header = notebook.metadata.get("rnasynth")
+    if header is None and notebook.cells and notebook.cells[0].cell_type == "raw":
+        front = yaml.safe_load(notebook.cells[0].source.strip().strip("-")) or {}
+        header = front.get("rnasynth")
+        notebook.cells = notebook.cells[1:]
+    if not isinstance(header, dict) or (missing := [field for field in HEADER if field not in header]):
+        raise InputError(
+            f"page {path.name}",
+            expected=f"a YAML header with rnasynth: {', '.join(HEADER)}",
+            found="no header" if not isinstance(header, dict) else f"no {', '.join(missing)}",
+            fix="copy the header of another page",
+        )
+    return PageSource(
+        name=path.stem,
+        path=path,
+        notebook=notebook,
+        question=str(header["question"]),
+        cohorts=_names(header["cohorts"]),
+        needs=_names(header["needs"]),
+        demo_seconds=float(header["demo_seconds"]),
+        parameters=_parameters(path, notebook),
+    )
+
+
+def read_pages(folder: Path | None = None) -> dict[str, PageSource]:
+    """Read all pages of a folder, by name.
+
+    Raises
+    ------
+    InputError : no page, or one that cannot be read.
+    """
+    folder = folder or notebooks_folder()
+    found = {path.stem: read_page(path) for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
+    if not found:
+        raise InputError(str(folder), expected="pages NN_name.py", found="none", fix="run from a checkout")
+    return found
+
+
+def choose(pages: Mapping[str, PageSource], wanted: list[str] | None) -> list[str]:
+    """Return names in dependency order of the pages that `wanted` (names or two digits; None: all) asks for.
+
+    Raises
+    ------
+    InputError : an unknown page, one that needs an unknown page, or a circle of needs.
+    """
+    for page in pages.values():
+        if unknown := [need for need in page.needs if _resolve(pages, need) is None]:
+            raise InputError(f"page {page.name}", expected="needs among the pages", found=f"unknown {', '.join(unknown)}")
+    chosen = set(pages)
+    if wanted is not None:
+        resolved = {text: _resolve(pages, text) for text in wanted}
+        if missing := [text for text, name in resolved.items() if name is None]:
+            raise InputError(f"pages {', '.join(missing)}", expected=f"among {', '.join(sorted(pages))}", found="unknown")
+        chosen = {name for name in resolved.values() if name is not None}
+    order: list[str] = []
+    waiting = sorted(pages)
+    while waiting:
+        ready = [name for name in waiting if all(_resolve(pages, need) in order for need in pages[name].needs)]
+        if not ready:
+            raise InputError("needs of the pages", expected="no circle", found=f"one among {', '.join(waiting)}")
+        order.append(ready[0])
+        waiting.remove(ready[0])
+    return [name for name in order if name in chosen]
+
+
+def needs_of(pages: Mapping[str, PageSource], name: str) -> list[str]:
+    """Return the full names of the pages that a page needs directly."""
+    return [found for need in pages[name].needs if (found := _resolve(pages, need)) is not None]
+
+
+def _resolve(pages: Mapping[str, PageSource], text: str) -> str | None:
+    if text in pages:
+        return text
+    return next((name for name in pages if name.split("_", 1)[0] == text), None)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    items = [value] if isinstance(value, (str, int)) else list(value)
+    return tuple(f"{item:02d}" if isinstance(item, int) else str(item) for item in items)
+
+
+def parameter_cells(notebook: Any) -> list[Any]:
+    """Return the code cells tagged `parameters`."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and PARAMETERS_TAG in cell.metadata.get("tags", [])]
+
+
+def _parameters(path: Path, notebook: Any) -> dict[str, Any]:
+    cells = parameter_cells(notebook)
+    subject = f"page {path.name}, parameters cell"
+    if len(cells) != 1:
+        raise InputError(subject, expected="one code cell tagged parameters", found=f"{len(cells)}")
+    found: dict[str, Any] = {}
+    for statement in ast.parse(cells[0].source).body:
+        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name) or statement.value is None:
+            raise InputError(subject, expected="lines like `seed: int = 0  # why`", found=ast.unparse(statement))
+        try:
+            found[statement.target.id] = ast.literal_eval(statement.value)
+        except ValueError:
+            raise InputError(subject, expected="literals only", found=ast.unparse(statement)) from None
+    if missing := [name for name in REQUIRED_PARAMETERS if name not in found]:
+        raise InputError(subject, expected=", ".join(REQUIRED_PARAMETERS), found=f"no {', '.join(missing)}")
+    return found
+
+
+def check_parameters(page: PageSource, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values`, each of the type of the page's default.
+
+    Raises
+    ------
+    InputError : a parameter that the page does not have (papermill would only warn), or one of another type.
+    """
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in page.parameters:
+            raise InputError(
+                f"page {page.name}, parameter {name}",
+                expected=f"one of {', '.join(page.parameters)}",
+                found="unknown",
+                fix="check the spelling",
+            )
+        default = page.parameters[name]
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if default is not None and type(value) is not type(default):
+            raise InputError(f"page {page.name}, parameter {name}", expected=type(default).__name__, found=f"{value!r}")
+        checked[name] = value
+    return checked
+
+
+def modules_of(code: str, package: Path | None = None) -> dict[str, Path]:
+    """Return the modules of the library that a Python text imports, directly or through others, with their files.
+
+    Imports inside functions count, and so do module names in texts (registries import by name).
+    """
+    package = package or Path(__file__).resolve().parent.parent
+    known = _known_modules(package)
+    found: dict[str, Path] = {}
+    waiting = [name for name in _imports(code, "", known) if name in known]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found[name] = known[name]
+        text = known[name].read_text(encoding="utf-8")
+        owner = name if known[name].name == "__init__.py" else name.rpartition(".")[0]
+        waiting += [other for other in _imports(text, owner, known) if other not in found]
+    return dict(sorted(found.items()))
+
+
+@cache
+def _known_modules(package: Path) -> dict[str, Path]:
+    modules = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = [package.name, *path.relative_to(package).with_suffix("").parts]
+        if "_packaged" not in parts:
+            modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
+
+
+def _imports(code: str, owner: str, known: Mapping[str, Path]) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = owner.split(".")[: len(owner.split(".")) - node.level + 1]
+                base = ".".join([*up, base] if base else up)
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in known:
+            names.add(node.value)
+    with_parents = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2)}
+    return {name for name in with_parents if name in known}

@@ -1,0 +1,223 @@
+"""Run the pages: clean kernels, dependency order, in parallel where independent, and only where something changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rnasynth.config import check_preset, project_folder
+from rnasynth.errors import InputError, PartialFailure
+from rnasynth.files import read_json, write_json
+from rnasynth.pages import stamps
+from rnasynth.pages.book import build_book as build_book
+from rnasynth.pages.notebooks import PageSource, check_parameters, choose, needs_of, read_pages
+from rnasynth.pages.page import build_folder, check_cohort
+from rnasynth.pages.provenance import short_commit
+
+OUTCOMES = "pages.json"
+QUIET = {
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # ipykernel's debugger warns on each start with frozen modules
+    "PYTHONWARNINGS": "ignore::DeprecationWarning",
+    "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name in the home folder
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one page in a call of `run_pages`."""
+
+    page: str
+    outcome: str
+    """ran | kept (nothing changed) | skipped (not meant for the cohort) | failed | blocked (a page it needs failed)"""
+    reason: str = ""
+    seconds: float = 0.0
+    declared_seconds: float = 0.0
+
+    def line(self) -> str:
+        """Return one line for the terminal."""
+        time_text = f" in {self.seconds:.0f} s (declared {self.declared_seconds:.0f})" if self.outcome == "ran" else ""
+        return f"{self.page}: {self.outcome}{time_text}" + (f", {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortFacts:
+    """What the runner must know of a cohort."""
+
+    fingerprint: str
+    has_profiles: bool
+    has_tiles: bool
+
+
+def cohort_facts(cohort: str, seed: int) -> CohortFacts:
+    """Load a cohort once, before any page does, so that pages that run at the same time all find it made."""
+    from rnasynth.data.cohort import load_cohort
+
+    loaded = load_cohort(cohort, seed=seed)
+    return CohortFacts(
+        fingerprint=loaded.fingerprint(), has_profiles=loaded.profiles.n_obs > 0, has_tiles=loaded.tiles is not None
+    )
+
+
+def run_pages(
+    cohort: str = "simulated",
+    preset: str = "demo",
+    pages: list[str] | None = None,
+    *,
+    force: bool = False,
+    jobs: int = 1,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    notebooks: Path | None = None,
+    root: Path | None = None,
+    facts: CohortFacts | None = None,
+    say: Callable[[str], None] | None = None,
+) -> list[Outcome]:
+    """Run pages on a cohort; each leaves page.ipynb, results.json, figures/ and stamp.json in its folder.
+
+    Parameters
+    ----------
+    cohort, preset, seed : handed to every page.
+    pages : names or two digits; None: all. Pages that a chosen one needs are not added: what they left is used.
+    force : run pages also where nothing changed.
+    jobs : pages at a time; the CPU's threads are shared among them.
+    parameters : further parameters; each must be one of every chosen page.
+    notebooks, root, facts : folder of the pages, folder that holds `build`, and facts of the cohort; for tests.
+    say : receives each line of progress; printed by default.
+
+    Returns
+    -------
+    One outcome a page, in the order of running.
+
+    Raises
+    ------
+    InputError : unknown preset, cohort, page or parameter; nothing is run.
+    PartialFailure : some pages failed; all that did not need them have run.
+    """
+    say = say or _say
+    check_preset(preset)
+    check_cohort(cohort)
+    sources = read_pages(notebooks)
+    order = choose(sources, pages)
+    given = {"preset": preset, "cohort": cohort, "seed": seed, **(parameters or {})}
+    given_of = {name: check_parameters(sources[name], given) for name in order}
+    if jobs < 1:
+        raise InputError(f"jobs {jobs}", expected="1 or more", found=str(jobs))
+    folder = build_folder(cohort, preset, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    say(f"cohort {cohort}, preset {preset}: {len(order)} pages")
+    facts = facts or cohort_facts(cohort, seed)
+
+    def run_one(name: str) -> Outcome:
+        source, out = sources[name], folder / name
+        full = {**source.parameters, **given_of[name], "out": ""}
+        upstream = {need: folder / need for need in needs_of(sources, name)}
+        inputs = stamps.inputs_of(
+            source, parameters=full, cohort=cohort, cohort_fingerprint=facts.fingerprint, upstream=upstream
+        )
+        reasons = ["it was asked for"] if force else stamps.changed(out, inputs)
+        if not reasons:
+            stamp = stamps.read_stamp(out) or {}
+            made = short_commit(str(stamp.get("commit", "")), bool(stamp.get("dirty")))
+            return Outcome(page=name, outcome="kept", reason=f"nothing changed since commit {made} ran it")
+        say(f"{name}: runs, because {' and '.join(reasons)}")
+        started = time.monotonic()
+        failure = _execute(source, out, {**given_of[name], "out": str(out)}, threads=_threads(jobs))
+        seconds = time.monotonic() - started
+        if not failure and not (out / "results.json").is_file():
+            failure = "it left no results.json; its last cell must call page.close()"
+        if failure:
+            (out / stamps.STAMP).unlink(missing_ok=True)
+        else:
+            stamps.write_stamp(out, inputs, seconds=seconds)
+        return Outcome(
+            page=name,
+            outcome="failed" if failure else "ran",
+            reason=failure,
+            seconds=round(seconds, 2),
+            declared_seconds=source.demo_seconds,
+        )
+
+    outcomes = _in_order(order, sources, run_one, jobs, cohort, facts, say)
+    _remember(folder, outcomes)
+    if failures := {o.page: o.reason for o in outcomes if o.outcome in ("failed", "blocked")}:
+        raise PartialFailure(f"pages on {cohort}, preset {preset}", failures, fix=f"look at {folder}/<page>/failed.ipynb")
+    return outcomes
+
+
+def _in_order(
+    order: list[str],
+    sources: Mapping[str, PageSource],
+    run_one: Callable[[str], Outcome],
+    jobs: int,
+    cohort: str,
+    facts: CohortFacts,
+    say: Callable[[str], None],
+) -> list[Outcome]:
+    done: dict[str, Outcome] = {}
+    running: dict[Future[Outcome], str] = {}
+
+    def settle(outcome: Outcome) -> None:
+        done[outcome.page] = outcome
+        say(outcome.line())
+
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        while len(done) < len(order):
+            for name in order:
+                if name in done or name in running.values():
+                    continue
+                needs = [need for need in needs_of(sources, name) if need in order]
+                bad = [need for need in needs if need in done and done[need].outcome in ("failed", "blocked")]
+                if reason := sources[name].suits(cohort, has_profiles=facts.has_profiles, has_tiles=facts.has_tiles):
+                    settle(Outcome(page=name, outcome="skipped", reason=reason))
+                elif bad:
+                    settle(Outcome(page=name, outcome="blocked", reason=f"it needs {', '.join(bad)}, which failed"))
+                elif len(running) < jobs and all(need in done for need in needs):
+                    running[pool.submit(run_one, name)] = name
+            if running:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    running.pop(future)
+                    settle(future.result())
+    return [done[name] for name in sorted(done, key=order.index)]
+
+
+def _execute(source: PageSource, out: Path, parameters: dict[str, Any], *, threads: int) -> str:
+    """Run one page in a process of its own; return "" or why it failed, in one line."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").unlink(missing_ok=True)
+    write_json(out / "parameters.json", parameters)
+    count = str(threads)
+    environment = {**os.environ, **QUIET, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+    command = [sys.executable, "-m", "rnasynth.pages.execute", str(source.path), str(out), str(out / "parameters.json")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", cwd=project_folder())
+    if done.returncode == 0:
+        return ""
+    lines = [line for line in (done.stdout.strip() or done.stderr.strip()).splitlines() if line.strip()]
+    return lines[-1] if lines else f"its process ended with {done.returncode}"
+
+
+def _threads(jobs: int) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, available // jobs))
+
+
+def _remember(folder: Path, outcomes: list[Outcome]) -> None:
+    """Keep the outcome of each page, for the status page; a page that only kept its results keeps its time as well."""
+    path = folder / OUTCOMES
+    known: dict[str, Any] = read_json(path) if path.is_file() else {}
+    for outcome in outcomes:
+        if outcome.outcome != "kept" or outcome.page not in known:
+            known[outcome.page] = asdict(outcome)
+    write_json(path, known)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

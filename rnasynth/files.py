@@ -7,6 +7,7 @@ these two calls, which is why they are always called through the `os` module her
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -97,6 +98,28 @@ def read_json(path: str | Path) -> Any:
         raise InputError(str(path), expected="a JSON file", found="no such file") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(str(path), expected="JSON", found=str(error), fix="delete it and make it anew") from None
+
+
+def copy(source: str | Path, target: str | Path) -> None:
+    """Copy a file's bytes to `target` atomically; links are followed, so that the copy is a file of its own."""
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def exclusive(path: str | Path) -> Iterator[None]:
+    """Hold the lock file `path` while the block runs; other processes and threads that ask for it wait.
+
+    The system lets go of it when the process dies, however it dies.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def digest(path: str | Path, algorithm: str = "sha256") -> str:

@@ -16,12 +16,12 @@ from rnasynth.config import check_preset, project_folder
 from rnasynth.errors import InputError, PartialFailure
 from rnasynth.files import read_json, write_json
 from rnasynth.pages import stamps
+from rnasynth.pages.book import OUTCOMES
 from rnasynth.pages.book import build_book as build_book
 from rnasynth.pages.notebooks import PageSource, check_parameters, choose, needs_of, read_pages
 from rnasynth.pages.page import build_folder, check_cohort
 from rnasynth.pages.provenance import short_commit
 
-OUTCOMES = "pages.json"
 QUIET = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # ipykernel's debugger warns on each start with frozen modules
     "PYTHONWARNINGS": "ignore::DeprecationWarning",

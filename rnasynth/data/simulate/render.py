@@ -1,0 +1,378 @@
+"""A scene's picture: concentrations of haematoxylin and eosin, then light, blur and noise.
+
+Renderer "a" draws wavy-edged nuclei, chromatin as smooth noise and fibres from a noise table; renderer "b" draws
+superelliptic, tapered nuclei, granular chromatin, sine-wave fibres, and stains as frozen sections look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from rnasynth.data.simulate.design import (
+    ENDOTHELIAL,
+    EPITHELIAL,
+    FIBROBLAST,
+    GLIA,
+    LYMPHOCYTE,
+    MACROPHAGE,
+    NEURON,
+    TISSUES,
+    SimulationConfig,
+    stream,
+)
+from rnasynth.data.simulate.fields import coarse_axes, nearest_two, smooth_noise, smoothstep, upsample
+from rnasynth.data.simulate.nuclei import Painted, Shapes, paint
+from rnasynth.data.simulate.profiles import make_patient, tile_fractions
+from rnasynth.data.simulate.scene import Scene, lay_out
+from rnasynth.data.simulate.stain import Stain, draw_stain, transmit
+
+#: Haematoxylin of a nucleus by type: inside, its rim, chromatin contrast, paleness of the middle. Last row: malignant.
+NUCLEAR_LOOK = np.array(
+    [
+        (0.95, 0.35, 0.30, 0.25),  # epithelial
+        (1.25, 0.15, 0.20, 0.05),  # fibroblast
+        (1.30, 0.15, 0.20, 0.05),  # endothelial
+        (1.75, 0.20, 0.38, 0.00),  # lymphocyte
+        (0.95, 0.25, 0.28, 0.20),  # macrophage
+        (0.62, 0.35, 0.20, 0.35),  # neuron
+        (1.15, 0.30, 0.32, 0.10),  # glia
+        (0.98, 0.45, 0.45, 0.35),  # malignant
+    ],
+    dtype=np.float32,
+)
+MALIGNANT_ROW = len(NUCLEAR_LOOK) - 1
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One rendered tile with its truth.
+
+    image : (H, W, 3) uint8 RGB.
+    concentrations : (2, H, W) float32, haematoxylin and eosin before blur and noise.
+    stain : the patient's stain.
+    mask : (H, W) uint16, number of the nucleus in `nuclei` + 1, 0 for none.
+    nuclei : structured array (`scene.NUCLEUS`), also of those that only reach in from beyond the border.
+    """
+
+    image: np.ndarray
+    concentrations: np.ndarray
+    stain: Stain
+    mask: np.ndarray
+    nuclei: np.ndarray
+
+
+def render_tile(
+    config: SimulationConfig,
+    patient: int,
+    tile: int,
+    *,
+    tissue: str | None = None,
+    fractions: np.ndarray | None = None,
+    stain: Stain | None = None,
+) -> Tile:
+    """Render one tile; a pure function of its arguments, whatever was rendered before.
+
+    `tissue`, `fractions` (7,) and `stain` replace the patient's own: with all else equal, for questions of cause.
+    """
+    if tissue is None or fractions is None:
+        person = make_patient(config, patient)
+        tissue = tissue or person.tissue
+        fractions = tile_fractions(config, person, tile) if fractions is None else fractions
+    scene = lay_out(stream("scene", config.seed, patient, tile), tissue, np.asarray(fractions), config.field_um)
+    rng = stream("pixels", config.seed, patient, tile, ord(config.renderer), TISSUES.index(tissue))
+    painted = paint(_nuclear_shapes(rng, scene, config), config.tile_px, config.mpp_um)
+    stain = stain or draw_stain(config, patient)
+    concentrations = _concentrations(rng, scene, painted, config)
+    mask = np.where(painted.q <= 1.0, painted.owner, 0).astype(np.uint16)
+    return Tile(_photograph(rng, concentrations, stain, config), concentrations, stain, mask, scene.nuclei)
+
+
+def nuclei_mask(config: SimulationConfig, patient: int, tile: int) -> np.ndarray:
+    """Return the instance mask (H, W) uint16 of a tile, drawn anew: nucleus number in the tile's table + 1, 0 for none."""
+    return render_tile(config, patient, tile).mask
+
+
+def _nuclear_shapes(rng: np.random.Generator, scene: Scene, config: SimulationConfig) -> Shapes:
+    """Give every nucleus its outline's irregularities and its nucleoli."""
+    nuclei = scene.nuclei
+    n = len(nuclei)
+    kind, malignant = nuclei["kind"], nuclei["malignant"]
+    rough = np.where(malignant, 0.065, 0.03)
+    bend = np.where(np.isin(kind, (FIBROBLAST, ENDOTHELIAL)), 0.13, np.where(kind == MACROPHAGE, 0.25, 0.0))
+    bend = bend * rng.standard_normal(n)
+    spots = np.zeros((n, 2, 3))
+    spots[:, :, :2] = rng.uniform(-0.45, 0.45, (n, 2, 2))
+    chance = np.where(kind == NEURON, 1.0, np.where(malignant, 0.75, np.where(kind == EPITHELIAL, 0.35, 0.0)))
+    spots[:, :, 2] = np.where(rng.random((n, 2)) < chance[:, None] * (1.0, 0.35), rng.uniform(0.55, 0.95, (n, 2)), 0.0)
+    spots[kind == NEURON, 1, 2] = 0
+    common = {name: nuclei[name] for name in ("x_um", "y_um", "long_um", "short_um", "angle")}
+    if config.renderer == "a":
+        waves = rough[:, None] * rng.standard_normal((n, 6)) * (1.0, 1.0, 0.8, 0.8, 0.5, 0.5)
+        return Shapes(**common, waves=waves, bend=bend, spots=spots)
+    power = rng.uniform(1.75, 2.7, n)
+    return Shapes(**common, power=power, taper=rng.normal(0, 0.16, n), bend=0.7 * bend, spots=spots)
+
+
+@lru_cache(maxsize=1)
+def _fibre_table() -> np.ndarray:
+    """Return a smooth periodic noise (512, 512) of unit variance and correlation length 5 entries, always the same."""
+    rng = np.random.Generator(np.random.PCG64(20))
+    frequency = np.hypot(np.fft.fftfreq(512)[:, None], np.fft.rfftfreq(512)[None])
+    spectrum = np.fft.rfft2(rng.standard_normal((512, 512))) * np.exp(-((frequency * 5.0) ** 2) * 2.5)
+    table = np.fft.irfft2(spectrum, s=(512, 512))
+    table /= table.std()
+    return table.astype(np.float32)
+
+
+def _fibres(rng: np.random.Generator, scene: Scene, config: SimulationConfig, width_um: float) -> np.ndarray:
+    """Return fibres (H, W) of about unit variance that run along the scene's fibre coordinates."""
+    along, across = (upsample(c, config.field_um, config.tile_px) for c in (scene.along, scene.across))
+    if config.renderer == "b":
+        phase = rng.uniform(0, 6.28, 3)
+        shift = 1.5 * np.sin(along / 9.0 + phase[0]) + 0.8 * np.sin(along / 3.7 + phase[1])
+        turn = (across + shift) * (2.2 / width_um)
+        return np.asarray(np.sin(turn) + 0.6 * np.sin(2.3 * turn + along / 5 + phase[2]), dtype=np.float32)
+    offset = rng.integers(0, 512, 2)
+    row = (across * (5.0 / width_um) + offset[0]).astype(np.int32) & 511
+    column = (along * 0.55 + offset[1]).astype(np.int32) & 511
+    return _fibre_table()[row, column]
+
+
+def _concentrations(
+    rng: np.random.Generator, scene: Scene, painted: Painted, config: SimulationConfig
+) -> np.ndarray:
+    """Return haematoxylin and eosin (2, H, W) of the whole tile, float32, 0 or more."""
+    px, mpp, field = config.tile_px, config.mpp_um, config.field_um
+    fine = smooth_noise(rng, px, mpp, 1.0 if config.renderer == "a" else 0.75)
+    mid = smooth_noise(rng, px, mpp, 3.2)
+    large = smooth_noise(rng, px, mpp, 15.0)
+    lumen = upsample(scene.lumen, field, px)
+    if scene.tissue in ("cortex-like", "glioma-like"):
+        haematoxylin, eosin = _neuropil(rng, scene, config, fine, mid, large)
+    else:
+        haematoxylin, eosin = _stroma(rng, scene, config, fine, mid, large)
+        if scene.tissue == "lung-like":
+            haematoxylin, eosin = _septa(scene, config, haematoxylin, eosin, fine, mid)
+        elif scene.epithelium.any():
+            haematoxylin, eosin = _epithelium(rng, scene, config, haematoxylin, eosin, (fine, mid, large))
+    keep = 1 - lumen
+    secretion = 0.05 * np.clip(mid + large, 0, None) * (scene.tissue == "adenocarcinoma-like")
+    haematoxylin = haematoxylin * keep + lumen * (0.012 + 0.5 * secretion)
+    eosin = eosin * keep + lumen * (0.015 + secretion)
+    _vessels(rng, scene, config, haematoxylin, eosin)
+    _cell_bodies(rng, scene, config, haematoxylin, eosin, fine, mid)
+    _nuclei(scene, painted, haematoxylin, eosin, fine, mid, config.renderer)
+    both = np.stack([haematoxylin, eosin])
+    return np.maximum(both, 0.0, out=both)
+
+
+def _stroma(
+    rng: np.random.Generator, scene: Scene, config: SimulationConfig, fine: np.ndarray, mid: np.ndarray, large: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Collagen: bundles with pale clefts between them, denser where there are more fibroblasts."""
+    coarse_fibre = _fibres(rng, scene, config, 3.0)
+    thin_fibre = _fibres(rng, scene, config, 1.1)
+    dense = scene.fibrosis
+    bundle = smoothstep(coarse_fibre + 0.45 * thin_fibre + 0.5 * large, -1.7 + 0.3 * (1 - dense), -0.1 + 0.9 * (1 - dense))
+    eosin = 0.16 + bundle * (0.42 + 0.34 * dense + 0.12 * coarse_fibre + 0.10 * thin_fibre) + 0.04 * fine
+    haematoxylin = 0.05 + 0.05 * bundle + 0.02 * mid
+    return haematoxylin, eosin
+
+
+def _neuropil(
+    rng: np.random.Generator, scene: Scene, config: SimulationConfig, fine: np.ndarray, mid: np.ndarray, large: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Felt of processes with small vacuoles; coarser, streaky and bluer in glioma-like tissue."""
+    tumour = scene.tissue == "glioma-like"
+    streak = _fibres(rng, scene, config, 1.3)
+    felt = 0.055 * fine + 0.045 * mid + (0.085 if tumour else 0.035) * streak
+    vacuoles = smoothstep(mid + 0.5 * fine, 1.7 if tumour else 2.2, 2.6)
+    eosin = (0.52 if tumour else 0.56) + felt + 0.05 * large
+    pale = 0.75 * vacuoles
+    haematoxylin = (0.15 if tumour else 0.09) + 0.03 * mid + 0.02 * large
+    return haematoxylin * (1 - pale), eosin * (1 - pale)
+
+
+def _septa(
+    scene: Scene, config: SimulationConfig, haematoxylin: np.ndarray, eosin: np.ndarray, fine: np.ndarray, mid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Alveolar walls: a pink film with a brighter rim, fibrous where fibroblasts are many."""
+    depth = upsample(scene.depth, config.field_um, config.tile_px)
+    rim = np.exp(-(((depth - 0.93) / 0.12) ** 2))
+    wall = 0.50 + 0.10 * mid + 0.06 * fine
+    share = 0.25 + 0.6 * scene.fibrosis
+    return haematoxylin + 0.06 + 0.05 * rim, share * eosin + (1 - share) * wall + 0.16 * rim
+
+
+def _epithelium(
+    rng: np.random.Generator,
+    scene: Scene,
+    config: SimulationConfig,
+    haematoxylin: np.ndarray,
+    eosin: np.ndarray,
+    noises: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay epithelial cytoplasm, with its cell borders, over the stroma."""
+    fine, mid, large = noises
+    field, px = config.field_um, config.tile_px
+    cover = upsample(scene.epithelium, field, px)
+    depth = upsample(scene.depth, field, px)
+    cells = scene.nuclei[scene.nuclei["kind"] == EPITHELIAL]
+    border = np.zeros((px, px), np.float32)
+    tint = border
+    if len(cells) > 1:
+        x, y = np.meshgrid(coarse_axes(field), coarse_axes(field))
+        seeds = np.stack([cells["x_um"], cells["y_um"]], axis=1)
+        first, second, nearest = nearest_two(x, y, seeds)
+        far = smoothstep(first, 11.0, 7.5)
+        border = upsample(smoothstep(second - first, 1.9, 0.2) * far, field, px)
+        tint = upsample(rng.standard_normal(len(cells), dtype=np.float32)[nearest], field, px)
+    if scene.tissue == "squamous-like":
+        keratin = smoothstep(depth, 0.42, 0.02) * float(rng.random() < 0.6)
+        lamella = np.sin(26.0 * depth + 1.2 * mid)
+        body_e = 0.66 + 0.06 * tint + 0.05 * mid + 0.04 * fine + keratin * (0.34 + 0.13 * lamella)
+        body_h = 0.17 - 0.12 * keratin + 0.015 * tint
+        gap = 0.30 * rng.random()
+        body_e = body_e + border * (0.17 - gap)
+        body_h = body_h * (1 - 0.5 * border)
+    else:
+        mucin = smoothstep(depth, 0.55, 0.15) * float(rng.beta(0.7, 1.4))
+        body_e = 0.52 + 0.05 * tint + 0.06 * mid + 0.05 * fine + 0.16 * border
+        body_e += 0.20 * np.exp(-((depth / 0.09) ** 2))  # apical border
+        body_e = body_e * (1 - 0.72 * mucin)
+        body_h = (0.27 + 0.03 * tint + 0.03 * mid) * (1 - 0.55 * mucin)
+    retraction = float(rng.random() ** 2) * np.exp(-(((cover - 0.22) / 0.14) ** 2))
+    eosin = (cover * body_e + (1 - cover) * eosin) * (1 - 0.8 * retraction)
+    haematoxylin = cover * body_h + (1 - cover) * haematoxylin
+    return haematoxylin, eosin
+
+
+def _vessels(
+    rng: np.random.Generator, scene: Scene, config: SimulationConfig, haematoxylin: np.ndarray, eosin: np.ndarray
+) -> None:
+    """Cut the vessels' lumina with a thin wall, red cells in them; in place."""
+    vessels = scene.vessels
+    if not len(vessels):
+        return
+    x, y, long_um, short_um, angle = vessels.T
+    wall = paint(Shapes(x, y, long_um + 1.2, short_um + 1.2, angle), config.tile_px, config.mpp_um)
+    inside = paint(Shapes(x, y, long_um, short_um, angle), config.tile_px, config.mpp_um).cover
+    eosin += wall.cover * (0.74 - eosin)
+    haematoxylin += wall.cover * (0.14 - haematoxylin)
+    eosin += inside * (0.05 - eosin)
+    haematoxylin += inside * (0.02 - haematoxylin)
+    each = rng.poisson(np.clip(long_um * short_um / 6.0, 0.6, 4.0))
+    which = np.repeat(np.arange(len(vessels)), each)
+    n = len(which)
+    r, phi = np.sqrt(rng.random(n)) * 0.8, rng.uniform(0, 6.28, n)
+    u, v = r * np.cos(phi) * long_um[which], r * np.sin(phi) * short_um[which]
+    ca, sa = np.cos(angle[which]), np.sin(angle[which])
+    radius = rng.uniform(1.5, 2.3, n)
+    blood = Shapes(x[which] + ca * u - sa * v, y[which] + sa * u + ca * v, radius * 1.15, radius, rng.uniform(0, 3.1, n))
+    red = paint(blood, config.tile_px, config.mpp_um)
+    share = red.cover * smoothstep(wall.q, 1.05, 0.9)
+    eosin += share * (1.25 - 0.25 * (red.q < 0.5) - eosin)
+    haematoxylin *= 1 - share
+
+
+def _cell_bodies(
+    rng: np.random.Generator,
+    scene: Scene,
+    config: SimulationConfig,
+    haematoxylin: np.ndarray,
+    eosin: np.ndarray,
+    fine: np.ndarray,
+    mid: np.ndarray,
+) -> None:
+    """Draw the bodies that stand out from their surroundings: macrophages, neurons, halos of glia and lymphocytes."""
+    nuclei = scene.nuclei
+    kind = nuclei["kind"]
+    halo = (kind == GLIA) & ~nuclei["malignant"] & (rng.random(len(nuclei)) < 0.75)
+    halo |= (kind == LYMPHOCYTE) & (rng.random(len(nuclei)) < 0.35)
+    chosen = nuclei[(kind == MACROPHAGE) | (kind == NEURON) | halo]
+    n = len(chosen)
+    if not n:
+        return
+    body = chosen["kind"]
+    neuron, macrophage = body == NEURON, body == MACROPHAGE
+    long_um = np.where(neuron, 1.85 * chosen["long_um"], np.where(macrophage, 1.9 * chosen["long_um"], chosen["long_um"] + 1.1))
+    short_um = np.where(neuron, 1.35 * chosen["short_um"], np.where(macrophage, 2.3 * chosen["short_um"], chosen["short_um"] + 1.0))
+    turn = np.where(neuron, rng.normal(1.3, 0.3, n), chosen["angle"])  # apical dendrites point one way
+    waves = np.zeros((n, 6))
+    waves[:, 2] = np.where(neuron, 0.17, 0.0)
+    waves += np.where(neuron | macrophage, 0.05, 0.02)[:, None] * rng.standard_normal((n, 6))
+    shift = np.where(macrophage, 0.35, 0.0) * chosen["long_um"]
+    away = rng.uniform(0, 6.28, n)
+    x, y = chosen["x_um"] + shift * np.cos(away), chosen["y_um"] + shift * np.sin(away)
+    drawn = paint(Shapes(x, y, long_um, short_um, turn, waves=waves), config.tile_px, config.mpp_um)
+    foam = float(rng.random() < 0.4)
+    table = np.zeros((n + 1, 4), np.float32)  # haematoxylin, eosin, contrast, opacity
+    table[1:] = np.where(neuron[:, None], (0.42, 0.50, 0.10, 0.95), (0.03, 0.10, 0.02, 0.8))
+    table[1:][macrophage] = (0.10, 0.52 - 0.22 * foam, 0.09 + 0.06 * foam, 0.92)
+    look = table[drawn.owner]
+    texture = look[..., 2] * (fine + 0.6 * mid)
+    opacity = drawn.cover * look[..., 3]
+    haematoxylin += opacity * (look[..., 0] * (1 + texture) - haematoxylin)
+    eosin += opacity * (look[..., 1] + texture * 0.6 - eosin)
+    outline = np.exp(-(((drawn.q - 0.96) / 0.08) ** 2)) * (look[..., 2] > 0.05) * drawn.cover
+    eosin += 0.14 * outline
+
+
+def _nuclei(
+    scene: Scene,
+    painted: Painted,
+    haematoxylin: np.ndarray,
+    eosin: np.ndarray,
+    fine: np.ndarray,
+    mid: np.ndarray,
+    renderer: str,
+) -> None:
+    """Stain the nuclei over everything else; in place."""
+    if not len(scene.nuclei):
+        return
+    row = np.where(scene.nuclei["malignant"], MALIGNANT_ROW, scene.nuclei["kind"])
+    table = np.zeros((len(row) + 1, 5), np.float32)
+    table[1:, :4] = NUCLEAR_LOOK[row]
+    # Each nucleus has its own density; pyknotic to pale. Taken from its size and angle, so it is the scene's, not the pixels'.
+    own = np.mod(scene.nuclei["angle"] * 57.3 + scene.nuclei["x_um"] * 7.7, 1.0)
+    table[1:, 0] *= 0.82 + 0.36 * own
+    table[1:, 4] = own
+    look = table[painted.owner]
+    base, rim, contrast, pale = (look[..., column] for column in range(4))
+    chromatin = 0.75 * fine + 0.55 * mid if renderer == "a" else np.sign(fine) * np.abs(fine) ** 0.5 + 0.2 * mid
+    middle = smoothstep(painted.q, 0.95, 0.25)
+    inside = base * (1 - pale * middle) * (1 + contrast * np.clip(chromatin, -1.8, 1.8))
+    inside += rim * np.exp(-(((painted.q - 0.90) / 0.11) ** 2)) + 0.9 * painted.spots
+    haematoxylin += painted.cover * (inside - haematoxylin)
+    eosin += painted.cover * (0.28 + 0.25 * painted.spots - eosin)
+
+
+def _photograph(rng: np.random.Generator, concentrations: np.ndarray, stain: Stain, config: SimulationConfig) -> np.ndarray:
+    """Light, the microscope's blur and the camera's noise; (H, W, 3) uint8."""
+    light = transmit(concentrations, stain)
+    sigma_px = (0.28 if config.renderer == "a" else 0.55) / config.mpp_um
+    for _ in range(1 if config.renderer == "a" else 2):
+        weight = min(0.5 * sigma_px**2 / (1 if config.renderer == "a" else 2), 0.25)
+        light = _soften(light, weight)
+    slope = rng.uniform(-0.015, 0.015, 2)
+    ramp = np.linspace(-1, 1, config.tile_px, dtype=np.float32)
+    light *= (1 + slope[0] * ramp[:, None] + slope[1] * ramp[None])[..., None].astype(np.float32)
+    grain = rng.integers(0, 256, (2, *light.shape), dtype=np.uint8).astype(np.float32)
+    light += (grain[0] + grain[1] - 255.0) * np.float32(0.018)  # triangular, standard deviation 1.9 of 255
+    return np.clip(np.rint(light), 0, 255).astype(np.uint8)
+
+
+def _soften(light: np.ndarray, weight: float) -> np.ndarray:
+    """Convolve rows and columns with (w, 1 - 2 w, w), edges repeated: a Gaussian of variance 2 w pixels."""
+    for axis in (0, 1):
+        light = np.swapaxes(light, 0, axis)
+        out = (1 - 2 * weight) * light
+        out[1:] += weight * light[:-1]
+        out[:-1] += weight * light[1:]
+        out[0] += weight * light[0]
+        out[-1] += weight * light[-1]
+        light = np.swapaxes(out, 0, axis)
+    return light

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rnasynth.engine.loop import train
+from rnasynth.engine.checkpoint import load_tensors, refuse_other_kinds, save_tensors
+from rnasynth.engine.loop import EXECUTION_FIELDS, train
+from rnasynth.engine.processes import Processes
 from rnasynth.engine.system import (
     SYSTEMS,
     Dataset,
@@ -18,14 +20,19 @@ from rnasynth.engine.system import (
 )
 
 __all__ = [
+    "EXECUTION_FIELDS",
     "SYSTEMS",
     "Dataset",
     "Noise",
+    "Processes",
     "System",
     "TrainConfig",
     "adam",
+    "load_tensors",
     "mixed_seed",
+    "refuse_other_kinds",
     "register",
+    "save_tensors",
     "seeded",
     "system_class",
     "train",

@@ -94,7 +94,7 @@ class TileWriter:
                 raise StoreError(f"slide {slide_id} in {store}", found="it is finished already", fix="read it, or remove it")
             fresh = {
                 "format": FORMAT, "slide_id": slide_id, "patient_id": str(patient_id), "quality": quality, "tile_px": None,
-                "position": 0, "dropped": {}, "meta": dict(meta or {}),
+                "position": 0, "tiles": 0, "dropped": {}, "meta": dict(meta or {}),
             }  # fmt: skip
             self._state = json.loads(json.dumps(fresh))
             self._open()
@@ -128,6 +128,16 @@ class TileWriter:
         self.position: int = self._state["position"]  # number of the next coordinate
         self._committed = self.position
         self._dropped: Counter[str] = Counter(self._state["dropped"])
+
+    @property
+    def kept(self) -> int:
+        """Tiles stored so far, with those of interrupted runs."""
+        return int(self._state["tiles"]) + len(self._pending)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Coordinates passed over so far, by reason."""
+        return dict(sorted(self._dropped.items()))
 
     def add(self, tile: np.ndarray, row: Mapping[str, Any]) -> None:
         """Store the tile at the next coordinate.
@@ -176,8 +186,12 @@ class TileWriter:
 
     def commit(self) -> None:
         """Make everything so far survive a crash."""
-        state = self._state | {"position": self.position, "dropped": dict(sorted(self._dropped.items()))}
         whole = [entry for entry in self._pending if entry[0] < self.position]  # an interrupt may fall inside `add`
+        state = self._state | {
+            "position": self.position,
+            "tiles": self._state["tiles"] + len(whole),
+            "dropped": self.dropped,
+        }
         puts = [(tile_key(number), content) for number, content, _ in whole]
         if whole:
             puts.append((_ROWS + puts[0][0], json.dumps([values for _, _, values in whole]).encode()))
@@ -204,7 +218,7 @@ class TileWriter:
         self._env = None
         with files.atomic_path(self._folder / "index.parquet") as temporary:
             table.to_parquet(temporary, index=False)
-        files.write_json(self._folder / "slide.json", self._state | {"tiles": len(rows), "sha256": checksum})
+        files.write_json(self._folder / "slide.json", self._state | {"sha256": checksum})
         files.replace(self._folder, self._final)
         self.finished = True
         self.close()
@@ -264,6 +278,19 @@ def slide_hash(table: pd.DataFrame, contents: Iterable[bytes]) -> str:
         checksum.update(json.dumps([*row, len(content)]).encode())
         checksum.update(content)
     return checksum.hexdigest()
+
+
+def begun(store: Path, slide_id: str) -> dict[str, Any] | None:
+    """Return the committed state of a slide that is growing or was interrupted; None where there is none."""
+    folder = store / f"{slide_id}{PARTIAL_SUFFIX}"
+    if not (folder / "data.mdb").exists() or not (folder / "data.mdb").stat().st_size:
+        return None
+    try:
+        with lmdb.open(str(folder), readonly=True, lock=False, create=False) as env, env.begin() as transaction:
+            stored = transaction.get(_STATE)
+    except lmdb.Error as error:
+        raise damaged(folder, error) from error
+    return None if stored is None else json.loads(stored)
 
 
 def tile_key(number: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The compressed tiles of a JPEG pyramid (TIFF, SVS), read from the file and decoded without a slide library between.
+"""The compressed tiles of a JPEG pyramid (TIFF, SVS): read and decoded with no slide library between, and written.
 
 OpenSlide decodes a tile into a premultiplied ARGB surface, composes surfaces and hands them over as RGBA. Where the wanted
 window is a few JPEG tiles side by side, reading their bytes and decoding them once gives the same pixels in less than
@@ -8,16 +8,21 @@ probes with OpenSlide before it uses this reader, and keeps OpenSlide where anyt
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 import simplejpeg
 import tifffile
+from PIL import Image
+
+from rnasynth.files import atomic_path
 
 JPEG = 7  # TIFF tag 259 (Compression), TIFF technical note 2
 RGB, YCBCR = 2, 6  # TIFF tag 262 (PhotometricInterpretation)
@@ -216,3 +221,100 @@ class JpegPyramid:
         while self._held > self._room:
             self._held -= self._cache.popitem(last=False)[1].nbytes
         return tile
+
+
+def write_pyramid(
+    path: str | Path,
+    image: np.ndarray,
+    mpp_um: float,
+    *,
+    tile_px: int = 256,
+    quality: int = 90,
+    subsampling: Literal["444", "420"] = "444",
+    levels: int | None = None,
+) -> None:
+    """Write a section as a tiled JPEG pyramid that OpenSlide opens ("generic-tiff"), each level half of the one before.
+
+    Parameters
+    ----------
+    path : TIFF file, written whole or not at all.
+    image : (H, W, 3), uint8 RGB.
+    mpp_um : um/px, stored as the TIFF resolution.
+    tile_px : side of the stored tiles, a multiple of 16.
+    quality : JPEG quality, 1 to 100.
+    subsampling : chroma at full ("444") or half ("420", as most scanners) resolution.
+    levels : number of levels; None for as many as it takes until one tile holds the slide.
+    """
+    if levels is None:
+        levels = 1 + max(0, math.ceil(math.log2(max(image.shape[:2]) / tile_px)))
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0))  # BigTIFF: 8-byte offsets; the last 8 bytes are the link
+        link = file.tell() - 8
+        for level in range(levels):
+            if level:
+                image = np.asarray(Image.fromarray(image).reduce(2))
+            offsets, counts = [], []
+            for content in _encoded_tiles(image, tile_px, quality, subsampling):
+                offsets.append(file.tell())
+                counts.append(file.write(content))
+            per_cm = 1e4 / (mpp_um * 2**level)
+            link = _write_directory(file, link, image.shape, tile_px, subsampling, per_cm, level > 0, offsets, counts)
+
+
+def _write_directory(
+    file: BinaryIO,
+    link: int,
+    shape: tuple[int, ...],
+    tile_px: int,
+    subsampling: str,
+    per_cm: float,
+    reduced: bool,
+    offsets: list[int],
+    counts: list[int],
+) -> int:
+    """Append a level's BigTIFF directory, point `link` at it, and return the position of its own link to the next."""
+    chroma = 1 if subsampling == "444" else 2
+    resolution = (round(per_cm * 1e4), 10_000)
+    tags: list[tuple[int, str, tuple[int, ...]]] = [  # number, struct code of its values, values; TIFF 6.0 and BigTIFF
+        (254, "I", (int(reduced),)),  # NewSubfileType
+        (256, "I", (shape[1],)),
+        (257, "I", (shape[0],)),
+        (258, "H", (8, 8, 8)),  # BitsPerSample
+        (259, "H", (JPEG,)),
+        (262, "H", (YCBCR,)),
+        (277, "H", (3,)),  # SamplesPerPixel
+        (282, "R", resolution),
+        (283, "R", resolution),
+        (284, "H", (1,)),  # PlanarConfiguration: interleaved
+        (296, "H", (3,)),  # ResolutionUnit: cm
+        (322, "I", (tile_px,)),
+        (323, "I", (tile_px,)),
+        (324, "Q", tuple(offsets)),
+        (325, "Q", tuple(counts)),
+        (530, "H", (chroma, chroma)),  # YCbCrSubSampling
+    ]
+    kinds = {"H": 3, "I": 4, "R": 5, "Q": 16}
+    entries = b""
+    for number, code, values in tags:
+        packed = struct.pack(f"<{len(values)}{'I' if code == 'R' else code}", *values)
+        if len(packed) > 8:
+            position = file.tell()
+            file.write(packed)
+            packed = struct.pack("<Q", position)
+        count = len(values) // 2 if code == "R" else len(values)
+        entries += struct.pack("<HHQ", number, kinds[code], count) + packed.ljust(8, b"\0")
+    start = file.tell()
+    file.write(struct.pack("<Q", len(tags)) + entries + struct.pack("<Q", 0))
+    end = file.tell()
+    file.seek(link)
+    file.write(struct.pack("<Q", start))
+    file.seek(end)
+    return end - 8
+
+
+def _encoded_tiles(image: np.ndarray, tile_px: int, quality: int, subsampling: str) -> Iterator[bytes]:
+    for y in range(0, image.shape[0], tile_px):
+        for x in range(0, image.shape[1], tile_px):
+            tile = image[y : y + tile_px, x : x + tile_px]
+            short = ((0, tile_px - tile.shape[0]), (0, tile_px - tile.shape[1]), (0, 0))
+            yield simplejpeg.encode_jpeg(np.pad(tile, short, mode="edge"), quality, "RGB", subsampling)

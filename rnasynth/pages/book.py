@@ -65,7 +65,7 @@ def build_book(
     for name in ran:
         problems += [f"{name}: {problem}" for problem in checks.check_outputs(folder / name / "page.ipynb")]
     if problems:
-        raise PartialFailure(f"book in {html}", {f"{i}": problem for i, problem in enumerate(problems, start=1)})
+        raise PartialFailure(f"book in {html}", _numbered(problems))
     final = folder / "html"
     old = folder / "html.old"
     shutil.rmtree(old, ignore_errors=True)
@@ -235,6 +235,10 @@ def _write_api(to: Path) -> list[str]:
     return sorted(names)
 
 
+def _numbered(problems: list[str]) -> dict[str, str]:
+    return {f"{number:3d}": problem for number, problem in enumerate(problems, start=1)}
+
+
 def _render(assembled: Path) -> Path:
     """Run Sphinx by Jupyter Book with nitpicking, warnings as errors, no execution; return the html folder."""
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(assembled)]
@@ -246,7 +250,8 @@ def _render(assembled: Path) -> Path:
     log = assembled.parent / "book.log"
     write_text(log, done.stdout + done.stderr)
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if re.search(r"WARNING|ERROR|rror:", line)]
-        found = dict.fromkeys(lines[:40] or (done.stderr or done.stdout).splitlines()[-10:], "")
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr).replace(f"{assembled}/", "").splitlines()
+        lines = [line.strip() for line in said if re.search(r"WARNING|ERROR|Error:|exception was raised", line)]
+        found = _numbered(list(dict.fromkeys(lines))[:40] or said[-10:])
         raise PartialFailure("the book's build", found, fix=f"the whole log is {log}")
     return assembled / "_build" / "html"

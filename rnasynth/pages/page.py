@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rnasynth.data.cohort import Cohort
 
 FIGURE_DPI = 200  # twice the 100 dpi that the book's figures are laid out for
+COHORTS = ("simulated", "her2st", "tcga-xena", "tcga-tiles", "rtcga", "gtex", "tcga", "geo")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -334,14 +335,9 @@ def check_cohort(cohort: str) -> str:
     ------
     InputError : unknown name.
     """
-    from rnasynth.data import cohort as cohorts
-
-    known = tuple(getattr(cohorts, "COHORTS", ())) or (
-        "simulated", "her2st", "tcga-xena", "tcga-tiles", "rtcga", "gtex", "tcga", "geo",
-    )  # fmt: skip
-    if cohort not in known and not Path(cohort).is_file():
+    if cohort not in COHORTS and not Path(cohort).is_file():
         raise InputError(
-            f"cohort {cohort!r}", expected=f"one of {', '.join(known)}, or the path of a manifest", found="unknown"
+            f"cohort {cohort!r}", expected=f"one of {', '.join(COHORTS)}, or the path of a manifest", found="unknown"
         )
     return cohort
 

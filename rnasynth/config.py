@@ -10,8 +10,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 import types
 import typing
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -90,9 +92,9 @@ def check(owner: Config, field: str, ok: bool, expected: str) -> None:
 
 
 def canonical_json(value: Config | dict[str, Any] | list[Any]) -> str:
-    """Return key-sorted JSON without spaces: the same text for equal values, on any machine."""
+    """Return key-sorted JSON without spaces: the same text for equal values (1 and 1.0 too), on any machine."""
     plain = value.to_dict() if isinstance(value, Config) else _plain(value)
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return json.dumps(_one_spelling(plain), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
 def config_hash(value: Config | dict[str, Any] | list[Any]) -> str:
@@ -145,26 +147,42 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _one_spelling(value: Any) -> Any:
+    """Write whole floats as integers, so that equal numbers are equal texts."""
+    if isinstance(value, dict):
+        return {key: _one_spelling(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_one_spelling(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
 def _coerce(name: str, value: Any, hint: Any) -> Any:
     """Turn a JSON value into the field's type, or raise."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in arguments:
             return None
-        hint = next(argument for argument in arguments if argument is not type(None))
-        return _coerce(name, value, hint)
+        for argument in arguments:
+            if argument is not type(None):
+                with suppress(InputError):
+                    return _coerce(name, value, argument)
+        raise InputError(name, expected=str(hint), found=repr(value))
     if origin is typing.Literal:
-        if value in arguments:
+        if any(value == argument and type(value) is type(argument) for argument in arguments):
             return value
     elif origin is tuple and isinstance(value, (list, tuple)):
-        inner = arguments[0] if arguments else Any
-        return tuple(_coerce(name, item, inner) for item in value)
+        inner = arguments[:1] * len(value) if arguments[-1:] == (...,) else arguments
+        if len(inner) == len(value):
+            return tuple(_coerce(name, item, each) for item, each in zip(value, inner, strict=True))
     elif origin is dict and isinstance(value, dict):
-        return dict(value)
+        return {str(key): _coerce(f"{name}[{key}]", item, arguments[1]) for key, item in value.items()}
     elif isinstance(hint, type) and issubclass(hint, Config) and isinstance(value, (dict, hint)):
         return hint.from_dict(value) if isinstance(value, dict) else value
     elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        if abs(value) <= sys.float_info.max:  # JSON has neither NaN nor infinity
+            return float(value)
+    elif hint is Path and isinstance(value, (str, Path)):
+        return Path(value)
     elif (
         hint is Any
         or (hint is int and isinstance(value, int) and not isinstance(value, bool))

@@ -10,11 +10,13 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -23,6 +25,9 @@ from typing import IO, Any
 from rnasynth.errors import InputError
 
 CHUNK_BYTES = 1 << 20
+_DAMAGE = (  # what the standard library raises on archives that are cut, altered, encrypted or of an unknown method
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError,
+)  # fmt: skip
 TEMPORARY_SUFFIX = ".tmp"  # leftovers of a killed process end in this and are ignored by every reader
 
 
@@ -174,6 +179,8 @@ def unpack(
         for count, (name, is_folder, stream) in enumerate(_members(archive), start=1):
             if count > max_members:
                 raise _refused(archive, name, f"at most {max_members} members")
+            if is_folder and not PurePosixPath(name).parts:
+                continue  # "./", as `tar -C FOLDER .` writes it
             relative = _safe_relative(archive, name)
             if relative in seen and not is_folder:
                 raise _refused(archive, name, "each name once")
@@ -194,7 +201,7 @@ def unpack(
                 os.fsync(handle.fileno())
             written.append(to / relative)
         replace(partial, to)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    except _DAMAGE as error:
         raise InputError(str(archive), expected="a whole archive", found=str(error), fix="fetch it again") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

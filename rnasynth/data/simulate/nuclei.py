@@ -56,45 +56,62 @@ def paint(shapes: Shapes, tile_px: int, mpp_um: float, reach: float = 1.0) -> Pa
     cover_map = np.zeros(tile_px * tile_px, np.float32)
     spot_map = np.zeros(tile_px * tile_px, np.float32)
     side = (tile_px, tile_px)
-    half = shapes.long_um * 1.25 * reach + mpp_um
-    left, top = (np.clip(np.floor((c - half) / mpp_um), 0, tile_px).astype(int) for c in (shapes.x_um, shapes.y_um))
-    right, low = (np.clip(np.ceil((c + half) / mpp_um), 0, tile_px).astype(int) for c in (shapes.x_um, shapes.y_um))
+    ca, sa = np.cos(shapes.angle), np.sin(shapes.angle)
+    slack = 1.22 * reach
+    bent = 0.0 if shapes.bend is None else 0.8 * np.abs(shapes.bend) * shapes.long_um
+    half_x = slack * np.hypot(shapes.long_um * ca, shapes.short_um * sa) + bent + mpp_um
+    half_y = slack * np.hypot(shapes.long_um * sa, shapes.short_um * ca) + bent + mpp_um
+    left, right = _pixels(shapes.x_um, half_x, mpp_um, tile_px)
+    top, low = _pixels(shapes.y_um, half_y, mpp_um, tile_px)
     width, size = right - left, (right - left) * (low - top)
     if not size.sum():
         return Painted(owner.reshape(side), q_map.reshape(side), cover_map.reshape(side), spot_map.reshape(side))
     number = np.repeat(np.arange(len(size), dtype=np.int32), size)
     local = np.arange(size.sum(), dtype=np.int32) - np.repeat(np.cumsum(size) - size, size).astype(np.int32)
-    row = local // width.astype(np.int32)[number]
-    column = local - row * width.astype(np.int32)[number]
-    row += top.astype(np.int32)[number]
-    column += left.astype(np.int32)[number]
-    cosine, sine = np.cos(shapes.angle).astype(np.float32), np.sin(shapes.angle).astype(np.float32)
-    dx = (column + 0.5) * np.float32(mpp_um) - shapes.x_um.astype(np.float32)[number]
-    dy = (row + 0.5) * np.float32(mpp_um) - shapes.y_um.astype(np.float32)[number]
-    dx, dy = dx.astype(np.float32, copy=False), dy.astype(np.float32, copy=False)
-    ca, sa = cosine[number], sine[number]
-    u = (ca * dx + sa * dy) / shapes.long_um.astype(np.float32)[number]
-    v = (ca * dy - sa * dx) / shapes.short_um.astype(np.float32)[number]
+    width_at = width[number]
+    row = local // width_at
+    column = local - row * width_at
+    row += top[number]
+    column += left[number]
+    # (u, v) is an affine function of the pixel: slopes and offset of each object first, so that few maps are made.
+    long_um, short_um, angle_cos, angle_sin = (a.astype(np.float32) for a in (shapes.long_um, shapes.short_um, ca, sa))
+    x0, y0 = (0.5 * np.float32(mpp_um) - a.astype(np.float32) for a in (shapes.x_um, shapes.y_um))
+    affine = np.stack(
+        [
+            angle_cos * mpp_um / long_um, angle_sin * mpp_um / long_um, (angle_cos * x0 + angle_sin * y0) / long_um,
+            -angle_sin * mpp_um / short_um, angle_cos * mpp_um / short_um, (angle_cos * y0 - angle_sin * x0) / short_um,
+        ]
+    ).astype(np.float32)  # fmt: skip
+    at = affine[:, number]
+    column_f, row_f = column.astype(np.float32), row.astype(np.float32)
+    u = at[0] * column_f + at[1] * row_f + at[2]
+    v = at[3] * column_f + at[4] * row_f + at[5]
     q = _relative_radius(shapes, number, u, v)
     near = np.flatnonzero(q < max(1.25, 1.25 * reach))
     number, q, u, v = number[near], q[near], u[near], v[near]
     pixel = row[near] * tile_px + column[near]
-    scale = np.sqrt(shapes.long_um * shapes.short_um).astype(np.float32)[number]
-    # Distance to the outline along the ray from the centre, um, from the true distance of the pixel to the centre.
-    distance = (1 - q) * np.maximum(np.hypot(dx[near], dy[near]) / np.maximum(q, 0.05), 0.4 * scale)
+    # Distance to the outline, um: (1 - q) over the slope of q, which is exact to first order for an ellipse.
+    slope = u * u / (long_um * long_um)[number] + v * v / (short_um * short_um)[number]
+    distance = np.where(q < 0.5, np.float32(9.0), (1 - q) * q / np.sqrt(np.maximum(slope, np.float32(1e-6))))
     cover = np.clip(0.5 + distance / np.float32(mpp_um), 0, 1)
     np.minimum.at(q_map, pixel, q)
     np.maximum.at(cover_map, pixel, cover)
     first = np.flatnonzero(q == q_map[pixel])
     owner[pixel[first]] = number[first] + 1
     if shapes.spots is not None:
-        long_um, short_um = (a.astype(np.float32)[number[first]] for a in (shapes.long_um, shapes.short_um))
         for each in range(shapes.spots.shape[1]):
-            spot = shapes.spots[:, each].astype(np.float32)[number[first]]
-            square = ((u[first] - spot[:, 0]) * long_um) ** 2 + ((v[first] - spot[:, 1]) * short_um) ** 2
-            shine = np.exp(-square / np.maximum(spot[:, 2], 1e-3) ** 2)
-            spot_map[pixel[first]] = np.maximum(spot_map[pixel[first]], shine)
+            spot = shapes.spots[:, each].astype(np.float32)
+            here = first[(spot[:, 2] > 0)[number[first]]]
+            n = number[here]
+            square = ((u[here] - spot[n, 0]) * long_um[n]) ** 2 + ((v[here] - spot[n, 1]) * short_um[n]) ** 2
+            spot_map[pixel[here]] = np.maximum(spot_map[pixel[here]], np.exp(-square / spot[n, 2] ** 2))
     return Painted(owner.reshape(side), q_map.reshape(side), cover_map.reshape(side), spot_map.reshape(side))
+
+
+def _pixels(centre_um: np.ndarray, half_um: np.ndarray, mpp_um: float, tile_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first pixel and the one after the last that an object may touch along one axis, int32."""
+    first = np.clip(np.floor((centre_um - half_um) / mpp_um), 0, tile_px).astype(np.int32)
+    return first, np.clip(np.ceil((centre_um + half_um) / mpp_um), 0, tile_px).astype(np.int32)
 
 
 def _relative_radius(shapes: Shapes, number: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:

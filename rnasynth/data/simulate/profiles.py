@@ -173,7 +173,7 @@ def _survival(config: SimulationConfig, patients: list[Patient]) -> tuple[np.nda
     died = scale * (-np.log1p(-draws[:, 0]) * np.exp(-log_hazard)) ** (1 / SURVIVAL_SHAPE)
     # Uniform follow-up up to the horizon at which the wanted share is censored, independent of the time to death.
     ratio = np.sort(died / np.maximum(draws[:, 1], 1e-9))
-    horizon = ratio[min(int(round((1 - CENSORED_SHARE) * len(ratio))), len(ratio) - 1)]
+    horizon = ratio[min(round((1 - CENSORED_SHARE) * len(ratio)), len(ratio) - 1)]
     censored = horizon * draws[:, 1]
     return np.maximum(np.minimum(died, censored), 0.05), (died < censored).astype(int), log_hazard
 

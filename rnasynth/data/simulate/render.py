@@ -55,6 +55,7 @@ class Tile:
     stain : the patient's stain.
     mask : (H, W) uint16, number of the nucleus in `nuclei` + 1, 0 for none.
     nuclei : structured array (`scene.NUCLEUS`), also of those that only reach in from beyond the border.
+    tissue_fraction : share of the tile that is neither lumen nor airspace.
     """
 
     image: np.ndarray
@@ -62,6 +63,7 @@ class Tile:
     stain: Stain
     mask: np.ndarray
     nuclei: np.ndarray
+    tissue_fraction: float
 
 
 def render_tile(
@@ -87,7 +89,11 @@ def render_tile(
     stain = stain or draw_stain(config, patient)
     concentrations = _concentrations(rng, scene, painted, config)
     mask = np.where(painted.q <= 1.0, painted.owner, 0).astype(np.uint16)
-    return Tile(_photograph(rng, concentrations, stain, config), concentrations, stain, mask, scene.nuclei)
+    image = _photograph(rng, concentrations, stain, config)
+    axis = coarse_axes(config.field_um)
+    inside = np.flatnonzero((axis > 0) & (axis < config.field_um))
+    tissue_fraction = 1.0 - float(scene.lumen[np.ix_(inside, inside)].mean())
+    return Tile(image, concentrations, stain, mask, scene.nuclei, tissue_fraction)
 
 
 def nuclei_mask(config: SimulationConfig, patient: int, tile: int) -> np.ndarray:
@@ -101,7 +107,7 @@ def _nuclear_shapes(rng: np.random.Generator, scene: Scene, config: SimulationCo
     n = len(nuclei)
     kind, malignant = nuclei["kind"], nuclei["malignant"]
     rough = np.where(malignant, 0.065, 0.03)
-    bend = np.where(np.isin(kind, (FIBROBLAST, ENDOTHELIAL)), 0.13, np.where(kind == MACROPHAGE, 0.25, 0.0))
+    bend = np.where(np.isin(kind, (FIBROBLAST, ENDOTHELIAL)), 0.09, np.where(kind == MACROPHAGE, 0.12, 0.0))
     bend = bend * rng.standard_normal(n)
     spots = np.zeros((n, 2, 3))
     spots[:, :, :2] = rng.uniform(-0.45, 0.45, (n, 2, 2))
@@ -141,13 +147,11 @@ def _fibres(rng: np.random.Generator, scene: Scene, config: SimulationConfig, wi
     return _fibre_table()[row, column]
 
 
-def _concentrations(
-    rng: np.random.Generator, scene: Scene, painted: Painted, config: SimulationConfig
-) -> np.ndarray:
+def _concentrations(rng: np.random.Generator, scene: Scene, painted: Painted, config: SimulationConfig) -> np.ndarray:
     """Return haematoxylin and eosin (2, H, W) of the whole tile, float32, 0 or more."""
     px, mpp, field = config.tile_px, config.mpp_um, config.field_um
-    fine = smooth_noise(rng, px, mpp, 1.0 if config.renderer == "a" else 0.75)
-    mid = smooth_noise(rng, px, mpp, 3.2)
+    fine = smooth_noise(rng, px, mpp, 0.7 if config.renderer == "a" else 0.55)
+    mid = smooth_noise(rng, px, mpp, 2.4)
     large = smooth_noise(rng, px, mpp, 15.0)
     lumen = upsample(scene.lumen, field, px)
     if scene.tissue in ("cortex-like", "glioma-like"):
@@ -173,11 +177,14 @@ def _stroma(
     rng: np.random.Generator, scene: Scene, config: SimulationConfig, fine: np.ndarray, mid: np.ndarray, large: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Collagen: bundles with pale clefts between them, denser where there are more fibroblasts."""
-    coarse_fibre = _fibres(rng, scene, config, 3.0)
-    thin_fibre = _fibres(rng, scene, config, 1.1)
+    coarse_fibre = _fibres(rng, scene, config, 2.3)
+    thin_fibre = _fibres(rng, scene, config, 0.9)
     dense = scene.fibrosis
-    bundle = smoothstep(coarse_fibre + 0.45 * thin_fibre + 0.5 * large, -1.7 + 0.3 * (1 - dense), -0.1 + 0.9 * (1 - dense))
-    eosin = 0.16 + bundle * (0.42 + 0.34 * dense + 0.12 * coarse_fibre + 0.10 * thin_fibre) + 0.04 * fine
+    height = 0.8 * coarse_fibre + 0.7 * thin_fibre + 0.6 * large
+    bundle = smoothstep(height, -1.5 + 0.7 * (1 - dense), -0.5 + 1.3 * (1 - dense))
+    body = 0.50 + 0.24 * dense + 0.09 * coarse_fibre + 0.11 * thin_fibre + 0.06 * fine
+    web = 0.20 + 0.10 * fine + 0.10 * mid  # loose matrix and clefts
+    eosin = web * (1 - bundle) * (1 - 0.5 * dense) + bundle * body
     haematoxylin = 0.05 + 0.05 * bundle + 0.02 * mid
     return haematoxylin, eosin
 
@@ -188,8 +195,8 @@ def _neuropil(
     """Felt of processes with small vacuoles; coarser, streaky and bluer in glioma-like tissue."""
     tumour = scene.tissue == "glioma-like"
     streak = _fibres(rng, scene, config, 1.3)
-    felt = 0.055 * fine + 0.045 * mid + (0.085 if tumour else 0.035) * streak
-    vacuoles = smoothstep(mid + 0.5 * fine, 1.7 if tumour else 2.2, 2.6)
+    felt = 0.085 * fine + 0.06 * mid + (0.10 if tumour else 0.06) * streak
+    vacuoles = smoothstep(mid + 0.4 * large + 0.5 * fine, 1.5 if tumour else 1.9, 2.5)
     eosin = (0.52 if tumour else 0.56) + felt + 0.05 * large
     pale = 0.75 * vacuoles
     haematoxylin = (0.15 if tumour else 0.09) + 0.03 * mid + 0.02 * large
@@ -202,7 +209,7 @@ def _septa(
     """Alveolar walls: a pink film with a brighter rim, fibrous where fibroblasts are many."""
     depth = upsample(scene.depth, config.field_um, config.tile_px)
     rim = np.exp(-(((depth - 0.93) / 0.12) ** 2))
-    wall = 0.50 + 0.10 * mid + 0.06 * fine
+    wall = 0.52 + 0.12 * mid + 0.09 * fine
     share = 0.25 + 0.6 * scene.fibrosis
     return haematoxylin + 0.06 + 0.05 * rim, share * eosin + (1 - share) * wall + 0.16 * rim
 
@@ -216,7 +223,7 @@ def _epithelium(
     noises: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay epithelial cytoplasm, with its cell borders, over the stroma."""
-    fine, mid, large = noises
+    fine, mid, _ = noises
     field, px = config.field_um, config.tile_px
     cover = upsample(scene.epithelium, field, px)
     depth = upsample(scene.depth, field, px)
@@ -227,20 +234,19 @@ def _epithelium(
         x, y = np.meshgrid(coarse_axes(field), coarse_axes(field))
         seeds = np.stack([cells["x_um"], cells["y_um"]], axis=1)
         first, second, nearest = nearest_two(x, y, seeds)
-        far = smoothstep(first, 11.0, 7.5)
-        border = upsample(smoothstep(second - first, 1.9, 0.2) * far, field, px)
+        far = smoothstep(first, 15.0, 10.0)
+        border = upsample(smoothstep(second - first, 3.4, 0.5) * far, field, px)
         tint = upsample(rng.standard_normal(len(cells), dtype=np.float32)[nearest], field, px)
     if scene.tissue == "squamous-like":
         keratin = smoothstep(depth, 0.42, 0.02) * float(rng.random() < 0.6)
         lamella = np.sin(26.0 * depth + 1.2 * mid)
-        body_e = 0.66 + 0.06 * tint + 0.05 * mid + 0.04 * fine + keratin * (0.34 + 0.13 * lamella)
+        body_e = 0.66 + 0.06 * tint + 0.06 * mid + 0.08 * fine + keratin * (0.34 + 0.13 * lamella)
         body_h = 0.17 - 0.12 * keratin + 0.015 * tint
-        gap = 0.30 * rng.random()
-        body_e = body_e + border * (0.17 - gap)
+        body_e = body_e + border * (0.26 if rng.random() < 0.6 else -0.42)
         body_h = body_h * (1 - 0.5 * border)
     else:
         mucin = smoothstep(depth, 0.55, 0.15) * float(rng.beta(0.7, 1.4))
-        body_e = 0.52 + 0.05 * tint + 0.06 * mid + 0.05 * fine + 0.16 * border
+        body_e = 0.50 + 0.05 * tint + 0.08 * mid + 0.09 * fine + 0.14 * border
         body_e += 0.20 * np.exp(-((depth / 0.09) ** 2))  # apical border
         body_e = body_e * (1 - 0.72 * mucin)
         body_h = (0.27 + 0.03 * tint + 0.03 * mid) * (1 - 0.55 * mucin)
@@ -259,7 +265,7 @@ def _vessels(
         return
     x, y, long_um, short_um, angle = vessels.T
     wall = paint(Shapes(x, y, long_um + 1.2, short_um + 1.2, angle), config.tile_px, config.mpp_um)
-    inside = paint(Shapes(x, y, long_um, short_um, angle), config.tile_px, config.mpp_um).cover
+    inside = smoothstep(wall.q, 0.82, 0.62)
     eosin += wall.cover * (0.74 - eosin)
     haematoxylin += wall.cover * (0.14 - haematoxylin)
     eosin += inside * (0.05 - eosin)
@@ -298,8 +304,12 @@ def _cell_bodies(
         return
     body = chosen["kind"]
     neuron, macrophage = body == NEURON, body == MACROPHAGE
-    long_um = np.where(neuron, 1.85 * chosen["long_um"], np.where(macrophage, 1.9 * chosen["long_um"], chosen["long_um"] + 1.1))
-    short_um = np.where(neuron, 1.35 * chosen["short_um"], np.where(macrophage, 2.3 * chosen["short_um"], chosen["short_um"] + 1.0))
+    long_um = np.where(
+        neuron, 1.85 * chosen["long_um"], np.where(macrophage, 1.9 * chosen["long_um"], chosen["long_um"] + 1.1)
+    )
+    short_um = np.where(
+        neuron, 1.35 * chosen["short_um"], np.where(macrophage, 2.3 * chosen["short_um"], chosen["short_um"] + 1.0)
+    )
     turn = np.where(neuron, rng.normal(1.3, 0.3, n), chosen["angle"])  # apical dendrites point one way
     waves = np.zeros((n, 6))
     waves[:, 2] = np.where(neuron, 0.17, 0.0)
@@ -336,13 +346,13 @@ def _nuclei(
     row = np.where(scene.nuclei["malignant"], MALIGNANT_ROW, scene.nuclei["kind"])
     table = np.zeros((len(row) + 1, 5), np.float32)
     table[1:, :4] = NUCLEAR_LOOK[row]
-    # Each nucleus has its own density; pyknotic to pale. Taken from its size and angle, so it is the scene's, not the pixels'.
+    # Each nucleus has its own density, pyknotic to pale, hashed from its place: the same for both renderers.
     own = np.mod(scene.nuclei["angle"] * 57.3 + scene.nuclei["x_um"] * 7.7, 1.0)
     table[1:, 0] *= 0.82 + 0.36 * own
     table[1:, 4] = own
     look = table[painted.owner]
     base, rim, contrast, pale = (look[..., column] for column in range(4))
-    chromatin = 0.75 * fine + 0.55 * mid if renderer == "a" else np.sign(fine) * np.abs(fine) ** 0.5 + 0.2 * mid
+    chromatin = 0.85 * fine + 0.5 * mid if renderer == "a" else np.sign(fine) * np.abs(fine) ** 0.5 + 0.2 * mid
     middle = smoothstep(painted.q, 0.95, 0.25)
     inside = base * (1 - pale * middle) * (1 + contrast * np.clip(chromatin, -1.8, 1.8))
     inside += rim * np.exp(-(((painted.q - 0.90) / 0.11) ** 2)) + 0.9 * painted.spots

@@ -49,11 +49,11 @@ NUCLEUS = np.dtype(
 #: Half axes (um) of a nucleus and their log-normal spread, by type; malignant ones below. Nuclear areas of MoNuSeg images
 #: at 40x: median 16 to 52 um2 for carcinomas, 8 to 18 um2 where lymphocytes dominate, 95th percentile near 90 um2.
 HALF_AXES_UM = np.array(
-    [(3.9, 3.0), (5.6, 1.35), (5.2, 1.15), (2.55, 2.35), (3.5, 2.5), (4.9, 4.4), (3.0, 2.6)], dtype=np.float32
+    [(3.9, 3.0), (5.6, 1.35), (3.9, 1.15), (2.55, 2.35), (3.5, 2.5), (4.9, 4.4), (3.0, 2.6)], dtype=np.float32
 )
 SPREAD = np.array([0.10, 0.18, 0.16, 0.07, 0.12, 0.14, 0.12], dtype=np.float32)
 MALIGNANT_HALF_AXES_UM = {
-    "adenocarcinoma-like": ((5.4, 3.4), 0.16),
+    "adenocarcinoma-like": ((4.9, 3.0), 0.15),
     "squamous-like": ((5.4, 4.0), 0.22),
     "glioma-like": ((4.2, 2.7), 0.30),
 }
@@ -127,8 +127,9 @@ def _alveoli(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return airspace and the distance (um) from the middle of the septa: borders of Voronoi cells about 45 um wide."""
     seeds = _jittered(rng, field_um, 46.0)
+    points, spacing = coarse_grid(field_um)
     first, second, _ = nearest_two(x, y, seeds)
-    middle = 0.5 * (second - first)
+    middle = 0.5 * (second - first) + 0.9 * smooth_noise(rng, points, spacing, 5.0)
     half_width = max(threshold_for_share(middle, float(np.clip(tissue_share, 0.2, 0.85))), 1.8)
     return smoothstep(middle, half_width - 0.7, half_width + 0.7), middle / half_width
 
@@ -136,11 +137,11 @@ def _alveoli(
 def _glands(
     rng: np.random.Generator, x: np.ndarray, y: np.ndarray, field_um: float, share: float, across: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return epithelium, lumen, depth (0 lumen to 1 rim) and fibres that run around the glands."""
+    """Return epithelium, lumen, depth (0 lumen to 1 rim) and fibres that bend around the glands."""
     if share < 0.01:
         zeros = np.zeros_like(x)
         return zeros, zeros, zeros, across
-    seeds = _jittered(rng, field_um, 40.0)
+    seeds = _jittered(rng, field_um, 54.0)
     stretch = rng.uniform(0.75, 1.3)
     first, second, _ = nearest_two(x * stretch, y / stretch, seeds * np.array([stretch, 1 / stretch], np.float32))
     form = first / (second + 6.0)  # 0 in a gland's centre, nearly 1 midway between two glands
@@ -150,8 +151,7 @@ def _glands(
     gland = smoothstep(form, rim + 0.02, rim - 0.02)
     lumen = smoothstep(form, core + 0.025, core - 0.025)
     depth = np.clip((form - core) / max(rim - core, 1e-3), 0.0, 1.5)
-    near = smoothstep(form, rim + 0.30, rim)
-    return gland * (1 - lumen), lumen, depth, (1 - near) * across + near * 30.0 * form
+    return gland * (1 - lumen), lumen, depth, across + 16.0 * form
 
 
 def _nests(rng: np.random.Generator, points: int, spacing: float, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -171,14 +171,14 @@ def _jittered(rng: np.random.Generator, field_um: float, pitch: float) -> np.nda
 def _vessels(
     rng: np.random.Generator, tissue: str, endothelial: int, epithelium: np.ndarray, lumen: np.ndarray, field_um: float
 ) -> np.ndarray:
-    """Return vessels in the tissue that is neither epithelium nor lumen: one for each five endothelial nuclei."""
-    wanted = int(rng.binomial(endothelial, 0.22))
+    """Return vessels outside epithelium and lumen: one for each two (lung) or three endothelial nuclei."""
+    wanted = int(rng.binomial(endothelial, 0.5 if tissue == "lung-like" else 0.3))
     if not wanted:
         return np.zeros((0, 5), np.float32)
     largest = {"lung-like": 2.4, "cortex-like": 3.0}.get(tissue, 4.2)
     free = np.clip((1 - epithelium) * (1 - lumen), 0, 1) ** 2 + 1e-6
     place = _draw_points(rng, free, 8 * wanted, field_um)
-    half = rng.uniform(1.6, largest, (len(place), 1)) * np.array([1.0, 0.0])
+    half = rng.uniform(min(2.2, 0.7 * largest), largest, (len(place), 1)) * np.array([1.0, 0.0])
     half[:, 1] = half[:, 0] * rng.uniform(0.45, 1.0, len(place))
     vessels = np.concatenate([place, half, rng.uniform(0, np.pi, (len(place), 1))], axis=1).astype(np.float32)
     kept = _separated(vessels[:, :2], vessels[:, 2] + 4.0, np.zeros(len(vessels), int), np.array([wanted]))
@@ -201,7 +201,7 @@ def _weights(scene: Scene, rng: np.random.Generator, spacing: float) -> list[np.
         return [edge, septum, septum, septum * clusters, 0.35 * septum + beside, flat, flat]
     stroma = np.clip((1 - epithelium) * (1 - lumen), 0, 1) ** 3 + 2e-4
     if scene.tissue == "adenocarcinoma-like":
-        nests = np.exp(-0.5 * ((depth - 0.62) / 0.16) ** 2) * epithelium + 1e-4
+        nests = np.exp(-0.5 * ((depth - 0.66) / 0.15) ** 2) * epithelium + 1e-4
     else:
         nests = epithelium**3 * (0.35 + 0.65 * smoothstep(depth, 0.05, 0.5)) + 1e-4
     infiltrating = stroma * clusters + 0.06 * epithelium
@@ -309,7 +309,9 @@ def _turned(
     along = np.arctan2(gx, -gy)[cell[:, 1], cell[:, 0]] + 0.18 * rng.standard_normal(len(kinds))
     turned = np.where(kinds == FIBROBLAST, along, angle)
     if scene.tissue == "adenocarcinoma-like":
-        turned = np.where(kinds == EPITHELIAL, along + np.pi / 2, turned)
+        gy, gx = np.gradient(scene.depth)
+        radial = np.arctan2(gy, gx)[cell[:, 1], cell[:, 0]] + 0.22 * rng.standard_normal(len(kinds))
+        turned = np.where(kinds == EPITHELIAL, radial, turned)
     elif scene.tissue == "lung-like":
         gy, gx = np.gradient(scene.depth)
         septal = np.arctan2(gx, -gy)[cell[:, 1], cell[:, 0]]

@@ -18,7 +18,7 @@ VECTORS = {
     "b": np.array([[0.725, 0.608, 0.322], [0.300, 0.840, 0.450]]),
 }
 VECTOR_SD = {"a": np.array([[0.050, 0.030, 0.028], [0.050, 0.030, 0.050]]), "b": np.full((2, 3), 0.03)}
-STRENGTH = {"a": (1.0, 1.0), "b": (1.25, 0.62)}  # median, of haematoxylin and eosin
+STRENGTH = {"a": (1.18, 1.15), "b": (1.25, 0.62)}  # median, of haematoxylin and eosin
 STRENGTH_SD = {"a": (0.20, 0.22), "b": (0.15, 0.20)}  # natural log
 WHITE = {"a": np.array([242.0, 240.0, 243.0]), "b": np.array([231.0, 213.0, 229.0])}  # empty glass, 0 to 255
 
@@ -52,15 +52,14 @@ def transmit(concentrations: np.ndarray, stain: Stain) -> np.ndarray:
 
     `concentrations` (2, H, W) float32, 0 or more; result (H, W, 3) float32, 0 to 255.
     """
-    vectors = stain.vectors.astype(np.float32)
-    density = concentrations[0][..., None] * -vectors[0] + concentrations[1][..., None] * -vectors[1]
-    np.exp(density, out=density)
-    density *= stain.white.astype(np.float32)
-    return density
+    light = concentrations.reshape(2, -1).T @ (-stain.vectors).astype(np.float32)
+    np.exp(light, out=light)
+    light *= stain.white.astype(np.float32)
+    return light.reshape(*concentrations.shape[1:], 3)
 
 
 def unmix(image: np.ndarray, stain: Stain) -> np.ndarray:
-    """Return the concentrations (2, H, W) that explain an image (H, W, 3), 0 to 255, by least squares; inverts `transmit`."""
+    """Return the concentrations (2, H, W) of an image (H, W, 3), 0 to 255, by least squares; inverts `transmit`."""
     density = -np.log(np.maximum(image.astype(np.float64), 0.5) / stain.white)
     solved = np.linalg.lstsq(stain.vectors.T, density.reshape(-1, 3).T, rcond=None)[0]
     return np.asarray(solved.reshape(2, *image.shape[:2]))

@@ -12,6 +12,8 @@ from torch import Tensor
 from rnasynth.engine.system import Dataset
 from rnasynth.errors import InputError
 
+WORTH_A_THREAD_S = 0.001  # a fetch shorter than this costs less than handing it to a thread
+
 
 class Batches:
     """An endless stream of batches, each epoch in the order of a permutation keyed by (seed, epoch).
@@ -49,6 +51,7 @@ class Batches:
         self._orders: dict[int, np.ndarray] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._ahead: Future[dict[str, Tensor]] | None = None
+        self._fetch_seconds = 0.0  # of the last batch
 
     def indices(self, number: int) -> np.ndarray:
         """Return the samples of global batch `number`, shape (batch_size,), int64."""
@@ -59,7 +62,8 @@ class Batches:
                 self._orders[int(epoch)] = np.random.default_rng([self.seed, int(epoch)]).permutation(len(self.dataset))
         for old in [epoch for epoch in self._orders if epoch < epochs[0]]:
             del self._orders[old]
-        return np.array([self._orders[int(e)][p] for e, p in zip(epochs, places, strict=True)], dtype=np.int64)
+        parts = [self._orders[int(epoch)][places[epochs == epoch]] for epoch in np.unique(epochs)]
+        return np.concatenate(parts).astype(np.int64)
 
     def next(self) -> tuple[np.ndarray, dict[str, Tensor], float]:
         """Return the global indices, this process's rows on the device, and the seconds waited for them."""
@@ -68,12 +72,15 @@ class Batches:
         batch = self._ahead.result() if self._ahead is not None else self._fetch(indices)
         waited = time.perf_counter() - began
         self.number += 1
-        following = self.indices(self.number)
-        self._ahead = self._pool.submit(self._fetch, following)
+        self._ahead = None
+        if self._fetch_seconds > WORTH_A_THREAD_S:
+            self._ahead = self._pool.submit(self._fetch, self.indices(self.number))
         return indices, move(batch, self.device, self.channels_last), waited
 
     def _fetch(self, indices: np.ndarray) -> dict[str, Tensor]:
+        began = time.perf_counter()
         batch = self.dataset.fetch(indices[self.rows])
+        self._fetch_seconds = time.perf_counter() - began
         return {k: v.pin_memory() for k, v in batch.items()} if self.device.type == "cuda" else batch
 
     def close(self) -> None:

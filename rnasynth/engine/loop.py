@@ -28,7 +28,7 @@ from rnasynth.engine.checkpoint import (
     with_prefix,
     without_prefix,
 )
-from rnasynth.engine.processes import Processes, kept_memory, resolve_precision
+from rnasynth.engine.processes import Processes, kept_memory, reseed, resolve_precision
 from rnasynth.engine.system import Dataset, Noise, System, TrainConfig, mixed_seed, seeded
 from rnasynth.engine.watch import EarlyStopping, Record, gradient_norm, means
 from rnasynth.errors import DivergedError, InputError, RunError
@@ -194,7 +194,7 @@ class _Loop:
             for parameter in theirs:
                 parameter.requires_grad_(other == key)
         optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(mixed_seed(config.seed, self.step, number, self.processes.rank))  # dropout
+        reseed(mixed_seed(config.seed, self.step, number, self.processes.rank), self.device)  # dropout
         with self._autocast():
             loss, metrics = system.loss(phase, batch, noise)
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()

@@ -130,6 +130,16 @@ class Processes:
             dist.barrier()
 
 
+def reseed(seed: int, device: torch.device) -> None:
+    """Seed torch's global generators of the CPU and of `device`.
+
+    `torch.manual_seed` also queues a call with a stack trace for GPUs that are not there, at each call.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """Return "fp32", "bf16" or "fp16"; "auto" is bf16 where the device has instructions for it, else fp32."""
     if precision != "auto":

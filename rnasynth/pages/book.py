@@ -192,8 +192,9 @@ def _bare(text: str) -> str:
 
 def summary(results: Mapping[str, Any]) -> str:
     """Return a page's result in words: its count of numbers, its verdicts by kind, and whether it converged."""
+    count = len(results["numbers"])
     kinds = Counter(verdict["kind"] for verdict in results["verdicts"])
-    parts = [f"{len(results['numbers'])} numbers", *(f"{count} {kind}" for kind, count in sorted(kinds.items()))]
+    parts = [f"{count} number{'' if count == 1 else 's'}", *(f"{times} {kind}" for kind, times in sorted(kinds.items()))]
     if results["not_converged"]:
         parts.append("NOT CONVERGED")
     return ", ".join(parts)

@@ -132,7 +132,7 @@ class Page:
         paper: str = "",
         metric: str = "",
         against: float = 0.0,
-    ) -> Number:
+    ) -> None:
         """Keep a named number at full precision.
 
         Parameters
@@ -174,9 +174,8 @@ class Page:
             against=float(against),
         )
         self.numbers[name] = number
-        return number
 
-    def figure(self, figure: Figure, name: str, *, caption: str, alt: str, n: int | str | None = None) -> Path:
+    def figure(self, figure: Figure, name: str, *, caption: str, alt: str, n: int | str | None = None) -> None:
         """Save a figure at twice its size, show it with its caption and alternative text, and close it.
 
         Parameters
@@ -186,10 +185,6 @@ class Page:
         caption : what is seen, in Markdown; n (here or in the text), cohort, preset and seed are appended.
         alt : the figure in words, for who cannot see it.
         n : how many of what, such as "40 test patients".
-
-        Returns
-        -------
-        Path of the PNG.
 
         Raises
         ------
@@ -215,7 +210,6 @@ class Page:
         write_bytes(path, buffer.getvalue())
         self._figures.append({"name": name, "file": f"figures/{name}.png", "caption": whole, "alt": _one_line(alt)})
         self._show_figure(path, whole, _one_line(alt), buffer.getvalue())
-        return path
 
     def table(self, table: pd.DataFrame, *, caption: str) -> None:
         """Show a table with its caption; a named index is shown, numbers with four significant digits."""
@@ -234,7 +228,7 @@ class Page:
         self._not_converged.append(reason)
         self._admonition("caution", f"**Not converged.** {reason}")
 
-    def verdicts(self, because: Mapping[str, str] | None = None) -> list[Verdict]:
+    def verdicts(self, because: Mapping[str, str] | None = None) -> None:
         """Judge the published numbers of this page by the numbers so far, and show paper / here / verdict.
 
         Parameters
@@ -248,18 +242,13 @@ class Page:
             self.table(tables.verdict_table(self._verdicts), caption="Published, and here")
         else:
             self.note("No published number belongs to this page.")
-        return self._verdicts
 
-    def close(self, runs: Sequence[Any] = ()) -> Path:
+    def close(self, runs: Sequence[Any] = ()) -> None:
         """Write results.json, atomically, and show the provenance.
 
         Parameters
         ----------
         runs : the runs that the page used (objects with an `id`, or ids).
-
-        Returns
-        -------
-        Path of results.json.
         """
         self._check_open()
         ids = [str(getattr(run, "id", run)) for run in runs]
@@ -293,8 +282,7 @@ class Page:
                 "command": command,
             },
         }
-        path = self.folder / "results.json"
-        write_json(path, results)
+        write_json(self.folder / "results.json", results)
         self._closed = True
         facts = {
             "commit": provenance.short_commit(head, dirty),
@@ -305,11 +293,10 @@ class Page:
             "versions": ", ".join(f"{package} {version}" for package, version in provenance.versions().items()),
             "finished": provenance.now(),
             "time and memory": f"{seconds:.0f} s, at most {provenance.peak_memory_mb():,.0f} MB",
-            "command": command,
+            "command": tables.Code(command),
         }
         shown = pd.DataFrame({"provenance": list(facts), "of this page": list(facts.values())})
         _display(tables.markdown_table(shown), shown.to_html(index=False))
-        return path
 
     def _check_open(self) -> None:
         if self._closed:
@@ -323,8 +310,10 @@ class Page:
         import base64
 
         encoded = base64.b64encode(png).decode("ascii")
-        text = f":::{{figure}} {self.name}/figures/{path.name}\n:alt: {alt}\n\n{caption}\n:::"
-        picture = f'<img src="data:image/png;base64,{encoded}" alt="{html.escape(alt, quote=True)}" style="max-width:100%">'
+        width = int.from_bytes(png[16:20], "big") // 2  # from the PNG's header; drawn at twice the size that is shown
+        text = f":::{{figure}} {self.name}/figures/{path.name}\n:alt: {alt}\n:width: {width}px\n\n{caption}\n:::"
+        quoted = html.escape(alt, quote=True)
+        picture = f'<img src="data:image/png;base64,{encoded}" alt="{quoted}" width="{width}" style="max-width:100%">'
         _display(text, f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>")
 
 

@@ -129,7 +129,10 @@ def run_pages(
             return Outcome(page=name, outcome="kept", reason=f"nothing changed since commit {made} ran it")
         say(f"{name}: runs, because {' and '.join(reasons)}")
         started = time.monotonic()
-        failure = _execute(source, out, {**given_of[name], "out": str(out)}, threads=_threads(jobs))
+        values = {key: value for key, value in full.items() if value != source.parameters[key]}
+        if root is not None:  # else the page finds its own folder
+            values["out"] = str(out)
+        failure = _execute(source, out, values, threads=_threads(jobs))
         seconds = time.monotonic() - started
         if not failure and not (out / "results.json").is_file():
             failure = "it left no results.json; its last cell must call page.close()"

@@ -220,7 +220,15 @@ def markdown_table(table: pd.DataFrame, *, max_rows: int = 200) -> str:
     return "\n".join(lines)
 
 
+class Code(str):
+    """Text that a table shows as code, such as a command."""
+
+    __slots__ = ()
+
+
 def _cell(value: Any) -> str:
+    if isinstance(value, Code):
+        return f"`{value}`"
     if isinstance(value, float):
         return short(value) if math.isfinite(value) else ("" if math.isnan(value) else str(value))
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-TEMPLATE = '''\
+TEMPLATE = """\
 # ---
 # jupyter:
 #   kernelspec:
@@ -63,14 +63,16 @@ page.verdicts()
 
 # %%
 page.close(runs=["run-of-{name}"])
-'''
+"""
 
 
 @pytest.fixture
 def write_page(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes one tiny page into `tmp_path/notebooks`."""
 
-    def write(name: str, *, needs: str = "", cohorts: str = "all", body: str = "", question: str = "Is it straight?") -> Path:
+    def write(
+        name: str, *, needs: str = "", cohorts: str = "all", body: str = "", question: str = "Is it straight?"
+    ) -> Path:
         folder = tmp_path / "notebooks"
         folder.mkdir(exist_ok=True)
         path = folder / f"{name}.py"

@@ -36,7 +36,7 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/04_b
 from rnasynth import plots
 from rnasynth.evaluation import expression
 from rnasynth.pages import Page
-from rnasynth.systems import train_preset
+from rnasynth.systems.training import train_preset
 
 page = Page.open("04_beta_vae", preset=preset, cohort=cohort, seed=seed, out=out)
 

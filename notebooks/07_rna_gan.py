@@ -37,7 +37,7 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/07_r
 from rnasynth import plots
 from rnasynth.evaluation import conditioning
 from rnasynth.pages import Page
-from rnasynth.systems import train_preset
+from rnasynth.systems.training import train_preset
 
 page = Page.open("07_rna_gan", preset=preset, cohort=cohort, seed=seed, out=out, tiles_per_profile=tiles_per_profile)
 

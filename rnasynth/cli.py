@@ -97,7 +97,7 @@ def train(
     Example: rnasynth train rna-gan --cohort simulated --preset demo --set train.seed=1
     """
     from rnasynth.data.cohort import load_cohort
-    from rnasynth.systems import train_preset
+    from rnasynth.systems.training import train_preset
 
     run = train_preset(system, load_cohort(cohort, mirror=mirror), preset, overrides=changes or [], folder=out)
     typer.echo(f"{run.id}\n{run.path}")

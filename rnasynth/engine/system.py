@@ -161,6 +161,7 @@ class System(nn.Module):
     name: ClassVar[str] = ""
     step_version: ClassVar[int] = 1  # raised whenever the mathematics of a step changes
     Config: ClassVar[type[Config]]
+    upstream: ClassVar[tuple[str, ...]] = ()  # systems whose runs, of the same cohort and preset, this one builds on
 
     networks: nn.ModuleDict
     ema: dict[str, float]

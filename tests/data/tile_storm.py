@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--variant", choices=["position"])
     options = parser.parse_args()
-    slides = [draw_section(options.folder / f"s{number}.png", seed=number) for number in range(2)]
+    slides = [draw_section(options.folder / f"s{number}.png", seed=number, size_px=384) for number in range(2)]
     base, whole, store = (options.folder / name for name in ("base", "whole", "store"))
     if in_child(lambda: command(slides[:1], base)):  # a finished store of one slide, to be extended by the other
         sys.exit("the undisturbed command failed")
@@ -154,7 +154,10 @@ def main() -> None:
     else:
         rounds = [{"kill_after_s": rng.uniform(0, 1.1 * seconds)} for _ in range(options.rounds)]
     for how in rounds:
-        print(json.dumps(disturbed(slides, base, store, truth, **how)), flush=True)
+        one = disturbed(slides, base, store, truth, **how)
+        print(json.dumps(one), flush=True)
+        if options.variant and not one["equal"]:
+            break  # found
 
 
 if __name__ == "__main__":

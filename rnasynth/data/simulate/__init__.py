@@ -147,8 +147,8 @@ def nuclei_table(config: SimulationConfig, patient: int, nuclei: list[np.ndarray
     """Return the nuclei of one patient's tiles, one row a nucleus that lies in its tile or reaches into it.
 
     Columns: patient_id, slide_id, tile, nucleus (its value in `nuclei_mask`), x_px, y_px (centre, sub-pixel, 0 is the
-    left or upper edge of the tile), kind (of CELL_TYPES), malignant, long_um, short_um (half axes), angle (radians, long axis, x to
-    the right and y down), centre_inside. Count those with `centre_inside` to compare with fractions.
+    left or upper edge of the tile), kind (of CELL_TYPES), malignant, long_um, short_um (half axes), angle (radians, of
+    the long axis, x to the right and y down), centre_inside. Count those with `centre_inside` to compare with fractions.
     """
     rows = np.concatenate(nuclei)
     counts = [len(each) for each in nuclei]

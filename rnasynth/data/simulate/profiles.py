@@ -104,9 +104,9 @@ def gene_programmes(config: SimulationConfig) -> np.ndarray:
     """Return the mean expression of each gene in one cell of each tissue and type.
 
     Shape (5, 7, genes), float64, each (tissue, type) adds up to 1. Sparse (a type expresses about 45 % of the unnamed
-    genes and leaks a hundredth of the others) and log-normal; a marker is `MARKER_FOLD` times its background in
-    its type, each unnamed gene has one type that raises it up to eightfold, half of them; lineage and proliferation genes
-    are raised in the parenchymal type of their tissue only, and half the epithelium's own programme stays in a malignancy.
+    genes and leaks a hundredth of the others) and log-normal. A marker is `MARKER_FOLD` times its background in its type;
+    half of the unnamed genes have one type that raises them two- to eightfold; lineage genes are raised in the
+    parenchymal type of their tissue only, proliferation genes in the malignant ones, whose other genes are perturbed too.
     """
     rng = stream("genes", config.biology_seed, config.genes)
     names = gene_names(config)

@@ -196,7 +196,7 @@ def _neuropil(
     tumour = scene.tissue == "glioma-like"
     streak = _fibres(rng, scene, config, 1.3)
     felt = 0.085 * fine + 0.06 * mid + (0.10 if tumour else 0.06) * streak
-    vacuoles = smoothstep(mid + 0.4 * large + 0.5 * fine, 1.5 if tumour else 1.9, 2.5)
+    vacuoles = smoothstep(mid + 0.35 * fine, 1.7 if tumour else 1.9, 2.6)
     eosin = (0.52 if tumour else 0.56) + felt + 0.05 * large
     pale = 0.75 * vacuoles
     haematoxylin = (0.15 if tumour else 0.09) + 0.03 * mid + 0.02 * large

@@ -108,7 +108,7 @@ def _check_code(page: PageSource) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[\s*_`]+", " ", text).lower()
+    return re.sub(r"[\W_]+", " ", text).lower().strip()
 
 
 def check_outputs(notebook: Path) -> list[str]:

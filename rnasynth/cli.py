@@ -75,12 +75,14 @@ def tile(
 
     Example: rnasynth tile slides/*.svs --out tiles --mpp 0.5 --workers 2
     """
-    from rnasynth.data.slides import TileConfig
     from rnasynth.data.tiling import tile_slides
+    from rnasynth.data.tissue import TileConfig
 
     config = TileConfig(tile_px=tile_px, mpp_um=mpp, max_tiles=max_tiles, seed=seed)
     report = tile_slides(slides, out, config, slide_mpp=slide_mpp, workers=workers, scheduler=scheduler)
-    typer.echo(str(report))
+    typer.echo(f"{report.kept:,} tiles of {len(report.slides)} slides in {out}")
+    for reason, count in report.dropped_by_reason.items():
+        typer.echo(f"  dropped, {reason}: {count:,}")
 
 
 @app.command()

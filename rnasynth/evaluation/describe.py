@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,8 @@ from anndata import AnnData
 from sklearn.decomposition import PCA
 
 from rnasynth.data.cohort import Cohort
+from rnasynth.data.slides import Slide
+from rnasynth.data.tissue import Mask, TileConfig, keep_tile, tile_grid, tissue_mask
 
 SPLITS = ("train", "val", "test")
 
@@ -111,3 +115,57 @@ def principal_components(train: AnnData, shown: AnnData, n: int = 2, seed: int =
     """
     pca = PCA(n_components=n, random_state=seed).fit(np.asarray(train.X))
     return pca.transform(np.asarray(shown.X)), pca.explained_variance_ratio_
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the tiling rules make of one slide.
+
+    mask : the tissue mask. kept : x_px, y_px (level 0), tissue_fraction of the tiles kept. counts : grid positions by what
+    happened to them: "kept", "background" (and ink), and the reasons of `keep_tile`.
+    """
+
+    mask: Mask
+    kept: pd.DataFrame
+    counts: dict[str, int]
+
+
+def survey(slide: Slide, config: TileConfig) -> Survey:
+    """Apply every tiling rule to a slide without storing a tile.
+
+    `max_tiles` is not applied: each grid position is looked at, so that the counts add up to the grid.
+    """
+    whole = dataclasses.replace(config, max_tiles=2**31 - 1)
+    mask = tissue_mask(slide, whole)
+    grid = tile_grid(slide, mask, whole)
+    span = slide.span_px(config.tile_px, config.mpp_um)
+    positions = int(slide.width_px / span + 1e-9) * int(slide.height_px / span + 1e-9)
+    counts = {"kept": 0, "background": positions - len(grid)}
+    keep = np.zeros(len(grid), bool)
+    for row, tile in enumerate(slide.read_tiles(grid[["x_px", "y_px"]].to_numpy(), config.tile_px, config.mpp_um)):
+        keep[row], reason = keep_tile(tile, config)
+        counts[reason or "kept"] = counts.get(reason or "kept", 0) + 1
+    return Survey(mask, grid[keep].reset_index(drop=True), counts)
+
+
+def tiles_of(cohort: Cohort) -> pd.DataFrame:
+    """Return the index of the cohort's tiles with the tissue of each, in the order of the store."""
+    assert cohort.tiles is not None
+    tissue = cohort.profiles.obs.set_index("sample_id")["tissue"].astype(str)
+    index = cohort.tiles.index.copy()
+    index["tissue"] = index["sample_id"].astype(str).map(tissue)
+    return index[index["tissue"].notna()].reset_index(drop=True)
+
+
+def agreement(mask: Mask, truth: np.ndarray) -> float:
+    """Intersection over union of a tissue mask with the true one, at the mask's resolution.
+
+    Parameters
+    ----------
+    mask : as `tissue_mask` found it.
+    truth : bool (H, W) at level 0.
+    """
+    rows = np.minimum(((np.arange(mask.share.shape[0]) + 0.5) * mask.px_y).astype(int), truth.shape[0] - 1)
+    columns = np.minimum(((np.arange(mask.share.shape[1]) + 0.5) * mask.px_x).astype(int), truth.shape[1] - 1)
+    true, found = truth[np.ix_(rows, columns)], mask.share > 0.5
+    return float((true & found).sum() / (true | found).sum())

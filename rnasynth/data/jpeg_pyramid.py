@@ -274,7 +274,7 @@ def _write_directory(
 ) -> int:
     """Append a level's BigTIFF directory, point `link` at it, and return the position of its own link to the next."""
     chroma = 1 if subsampling == "444" else 2
-    resolution = (round(per_cm * 1e4), 10_000)
+    resolution = (round(per_cm * 1e3), 1_000)
     tags: list[tuple[int, str, tuple[int, ...]]] = [  # number, struct code of its values, values; TIFF 6.0 and BigTIFF
         (254, "I", (int(reduced),)),  # NewSubfileType
         (256, "I", (shape[1],)),

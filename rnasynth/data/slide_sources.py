@@ -5,6 +5,7 @@ Headers are checked before anything is decoded, so that a file which claims an a
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -119,7 +120,9 @@ def _open_plain(path: Path) -> ImageFile:
     for signature, reader in _PLAIN:
         if start.startswith(signature):
             try:
-                return reader(path)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # odd metadata; what matters raises
+                    return reader(path)
             except _BAD_IMAGE as error:
                 raise SlideError(str(path), expected="a whole image", found=str(error), fix="fetch it again") from error
     raise SlideError(str(path), expected="an OpenSlide format, JPEG, PNG or TIFF", found="another kind of file")

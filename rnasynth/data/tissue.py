@@ -28,7 +28,7 @@ MIN_GLASS_SHARE = 0.002  # a bright class smaller than this is highlights in tis
 PAD_MAX = 8  # all channels at or below: black padding of scanners, no tissue
 MIN_OVERVIEW_PX = 512
 MASK_PX_PER_TILE = 16  # mask px across a tile, as far as `mask_px` allows
-SAMPLES_PER_SIDE = 64  # px a side that the rules for a read tile look at
+SAMPLES_PER_SIDE = 32  # px a side that the rules for a read tile look at: a share of 0.1 is met within 0.01
 PEN_BLACK_MAX = 35  # ink; at most 4 % of a real tile (folds, dense nuclei) is darker
 _FRACTION_NAMES = ("x_px", "y_px", "tissue_fraction")
 
@@ -332,7 +332,7 @@ def centred_grid(xy_centres: np.ndarray, tile_px: int, mpp_um: float, slide: Sli
 
 
 def keep_tile(tile: np.ndarray, config: TileConfig | None = None) -> tuple[bool, str]:
-    """Decide on a tile once it is read; a sample of 64 x 64 of its px is looked at.
+    """Decide on a tile once it is read; a sample of 32 x 32 of its px is looked at.
 
     Parameters
     ----------

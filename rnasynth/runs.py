@@ -232,9 +232,7 @@ def get_or_train(
     InputError, SplitError, DivergedError : from the system, the splits or the training.
     """
     kind = system_class(system_name)
-    if not isinstance(config, kind.Config):
-        found = type(config).__name__
-        raise InputError(f"config of {system_name}", expected=kind.Config.__name__, found=found, fix="use its preset(name)")
+    _check_config(kind, config)
     cohort.check_splits()
     identity = run_id(system_name, config, cohort.fingerprint(), [run.id for run in upstream], kind.step_version)
     path = Path(folder or runs_folder()) / identity
@@ -254,6 +252,12 @@ def get_or_train(
             _finish(path, identity, kind, config, cohort, upstream, trained)
         processes.barrier()
     return load_run(path)
+
+
+def _check_config(kind: type[System], config: object) -> None:
+    if not isinstance(config, kind.Config):
+        found = type(config).__name__
+        raise InputError(f"config of {kind.name}", expected=kind.Config.__name__, found=found, fix="use its preset(name)")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ much haematoxylin and eosin, how many dark blobs of which size, how fibrous, how
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,7 +98,9 @@ class StainTexture:
         features: list[Tensor] = []
         for channel in (h, e, grey):
             flat = channel.flatten(1)
-            features += [flat.mean(dim=1), flat.std(dim=1), *torch.quantile(flat, torch.tensor(QUANTILES), dim=1)]
+            ordered = flat.sort(dim=1).values
+            places = [round(quantile * (flat.shape[1] - 1)) for quantile in QUANTILES]
+            features += [flat.mean(dim=1), flat.std(dim=1), *ordered[:, places].T]
         features += list(density.mean(dim=(1, 2)).T)
         features += [(h > level).float().mean(dim=(1, 2)) for level in DARK_LEVELS]
         both = torch.stack([h, e], dim=1)  # (B, 2, H, W)
@@ -106,7 +109,8 @@ class StainTexture:
             if sigma_px < 0.5 or sigma_px > min(tiles.shape[1:3]) / 8:
                 features += [torch.zeros(len(tiles))] * 4
                 continue
-            band = _blur(both, sigma_px / math.sqrt(2)) - _blur(both, sigma_px * math.sqrt(2))
+            maps, sigma = _coarser(both, sigma_px)
+            band = _blur(maps, sigma / math.sqrt(2)) - _blur(maps, sigma * math.sqrt(2))
             energy = band.square().mean(dim=(2, 3))
             features += [*energy.sqrt().T, *(band.clamp(min=0).square().mean(dim=(2, 3)) / (energy + 1e-8)).T]
         for window_um in COHERENCE_UM:
@@ -115,8 +119,11 @@ class StainTexture:
         features.append(white.mean(dim=(1, 2)))
         for side_um in LUMEN_UM:
             side = min(max(1, round(side_um / mpp_um)), *tiles.shape[1:3])
-            share = nn.functional.avg_pool2d(white[:, None], side, stride=1)
-            features += [(share > 0.999).float().mean(dim=(1, 2, 3)), (share < 0.001).float().mean(dim=(1, 2, 3))]
+            share = _box_matrix(tiles.shape[1], side) @ white @ _box_matrix(tiles.shape[2], side).T
+            features += [
+                (share > 1 - 0.5 / side**2).float().mean(dim=(1, 2)),
+                (share < 0.5 / side**2).float().mean(dim=(1, 2)),
+            ]
         centred = both.flatten(2) - both.flatten(2).mean(dim=2, keepdim=True)
         spread = centred.square().mean(dim=2).sqrt()
         features.append((centred[:, 0] * centred[:, 1]).mean(dim=1) / (spread[:, 0] * spread[:, 1] + 1e-4))
@@ -276,21 +283,41 @@ def _batches(
             yield np.stack(waiting)
 
 
+@functools.lru_cache(maxsize=256)
+def _blur_matrix(size: int, sigma_px: float) -> Tensor:
+    """Gaussian blur of `size` points as a matrix, mirrored at the borders; shape (size, size), rows add up to 1."""
+    radius = min(max(1, math.ceil(2.5 * sigma_px)), size - 1)
+    offsets = torch.arange(-radius, radius + 1)
+    weights = torch.exp(-offsets.float().square() / (2 * sigma_px**2))
+    places = (torch.arange(size)[:, None] + offsets).abs()
+    places = torch.where(places > size - 1, 2 * (size - 1) - places, places)
+    return torch.zeros(size, size).scatter_add_(1, places, (weights / weights.sum()).expand(size, -1))
+
+
+@functools.lru_cache(maxsize=256)
+def _box_matrix(size: int, side: int) -> Tensor:
+    """Mean over every window of `side` points, as a matrix of shape (size - side + 1, size)."""
+    start, place = torch.arange(size - side + 1)[:, None], torch.arange(size)
+    return ((place >= start) & (place < start + side)).float() / side
+
+
 def _blur(maps: Tensor, sigma_px: float) -> Tensor:
-    """Gaussian blur of (B, C, H, W), mirrored at the borders, as two one-dimensional convolutions."""
-    radius = min(max(1, math.ceil(2.5 * sigma_px)), maps.shape[2] - 1, maps.shape[3] - 1)
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    kernel = torch.exp(-offsets.square() / (2 * sigma_px**2))
-    kernel = kernel / kernel.sum()
-    flat = maps.flatten(0, 1)[:, None]
-    flat = nn.functional.conv2d(nn.functional.pad(flat, (radius, radius, 0, 0), mode="reflect"), kernel.view(1, 1, 1, -1))
-    flat = nn.functional.conv2d(nn.functional.pad(flat, (0, 0, radius, radius), mode="reflect"), kernel.view(1, 1, -1, 1))
-    return flat.view(maps.shape)
+    """Gaussian blur of (B, C, H, W): two matrix products, several times as fast as convolutions of one channel."""
+    height, width = maps.shape[2:]
+    return _blur_matrix(height, sigma_px) @ maps @ _blur_matrix(width, sigma_px).T
+
+
+def _coarser(maps: Tensor, sigma_px: float) -> tuple[Tensor, float]:
+    """Average maps down while a blur of `sigma_px` stays above 4 px, and return them with the blur in their pixels."""
+    while sigma_px >= 8.0 and min(maps.shape[2:]) % 2 == 0:
+        maps, sigma_px = maps.unflatten(3, (-1, 2)).mean(4).unflatten(2, (-1, 2)).mean(3), sigma_px / 2
+    return maps, sigma_px
 
 
 def _coherence(grey: Tensor, window_px: float) -> list[Tensor]:
     """Mean coherence (0 isotropic, 1 one direction) weighted by energy, and the mean gradient, of the structure tensor."""
-    smooth = _blur(grey[:, None], max(0.5, window_px / 4))
+    maps, window_px = _coarser(grey[:, None], window_px)
+    smooth = _blur(maps, max(0.5, window_px / 4))
     dx = (smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]) / 2
     dy = (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]) / 2
     products = _blur(torch.cat([dx * dx, dy * dy, dx * dy], dim=1), max(0.5, window_px))

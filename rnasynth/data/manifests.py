@@ -151,6 +151,7 @@ def fetch(
     progress: bool = True,
     only: Iterable[str] | None = None,
     gdc_manifest: Path | None = None,
+    known_only: bool = False,
     allow_http_loopback: bool = False,
 ) -> FetchReport:
     """Bring a cohort's files to `to` (default: the data folder's NAME), verify every one, and report.
@@ -162,6 +163,8 @@ def fetch(
         network then, and what it lacks is reported.
     only : groups or path patterns (`["counts", "images/C2.jpg"]`); None for all files.
     gdc_manifest : a GDC manifest whose files are fetched too (for the cohort `tcga`).
+    known_only : where an earlier fetch is on record (`fetched.json`) and there is no mirror, verify its files and ask for
+        no others: what was missing then is reported as missing again, without a network.
     allow_http_loopback : also http from this machine; for tests.
 
     Raises
@@ -178,7 +181,20 @@ def fetch(
         raise InputError(str(mirror), expected="the folder of a mirror", found="none", fix="check --mirror")
     folder = to or data_folder() / manifest.name
     with files.exclusive(folder / ".fetch.lock"):
-        return _Fetch(manifest, folder, mirror, allow_http_loopback).run(manifest.select(only), progress)
+        record = folder / "fetched.json"
+        known = files.read_json(record) if record.exists() else {"files": [], "missing": {}}
+        chosen = manifest.select(only)
+        if known_only and mirror is None and record.exists():
+            chosen = tuple(entry for entry in chosen if entry.path in known["files"])
+        report = _Fetch(manifest, folder, mirror, allow_http_loopback).run(chosen, progress)
+        there = sorted({*known["files"], *report.done, *report.cached} - set(report.missing))
+        missing = {path: why for path, why in (known["missing"] | report.reasons).items() if path not in there}
+        now = {"files": there, "missing": missing}
+        if now != known:
+            files.write_json(record, now)
+        if len(chosen) < len(manifest.select(only)):
+            report = replace(report, missing=tuple(missing), reasons=missing)
+        return report
 
 
 class _Fetch:

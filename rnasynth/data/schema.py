@@ -153,7 +153,7 @@ def check_files(manifest: Path, entries: tuple[ManifestFile, ...]) -> None:
         normal = str(check_relative(str(manifest), entry.path)).casefold()
         if entry.mirror_path:
             check_relative(str(manifest), entry.mirror_path)
-        if normal in seen or PurePosixPath(normal).name in {"locks.json", "splits.csv"}:
+        if normal in seen or PurePosixPath(normal).name in {"locks.json", "fetched.json", "splits.csv"}:
             raise InputError(subject, expected="each path once, none that the library writes itself", found="another")
         seen.add(normal)
         for address in (entry.url, entry.listing):

@@ -1,0 +1,356 @@
+"""Cohorts: samples, raw profiles, tiles and splits under one roof, built once, stored, and known by a fingerprint.
+
+`load_cohort("her2st")` fetches what is not there, verifies what is, builds profiles and tiles in a temporary folder that
+is renamed when complete, splits by group, and asserts the splits. The built cohort lies in `DATA/NAME-HASH`; the hash is
+of the options, the source files and the builders' version, so that other sources are another cohort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from rnasynth import files
+from rnasynth.config import config_hash, data_folder
+from rnasynth.data.cohorts import bulk, her2st, regions, slides
+from rnasynth.data.cohorts.parts import Builder, Built, Sources, plain_obs
+from rnasynth.data.datasets import ArrayDataset, TileDataset
+from rnasynth.data.genes import dense
+from rnasynth.data.manifests import fetch, load_manifest
+from rnasynth.data.schema import Manifest
+from rnasynth.data.splits import SPLITS, check_splits, make_splits, stored_splits
+from rnasynth.data.tiles import TileStore
+from rnasynth.errors import InputError, SplitError
+
+__all__ = ["ArrayDataset", "Cohort", "TileDataset", "comparability", "load_cohort", "make_splits"]
+
+VERSION = 1  # of the builders: a change that changes profiles or tiles raises it
+BUILDERS: dict[str, Builder] = {
+    "her2st": her2st.build,
+    "tcga-xena": bulk.build_xena,
+    "tcga-tiles": regions.build,
+    "rtcga": bulk.build_rtcga,
+    "porpoise": bulk.build_porpoise,
+    "cognoma": bulk.build_cognoma,
+    "gtex": bulk.build_gtex,
+    "tcga": slides.build_tcga,
+    "geo": bulk.build_geo,
+}
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Samples with what is known of them.
+
+    Attributes
+    ----------
+    profiles : raw AnnData, samples x genes; `obs` has sample_id, patient_id, split_group, split, cohort, tissue and more.
+    tiles : store whose `sample_id` joins `obs`; None for profiles alone.
+    simulated : made by the simulator; every page says so.
+    banner : what every page must say first.
+    notes : what is missing or was dropped.
+    truth : tables of what the simulator planted.
+    folder : where it lies.
+    split_by : "patient", or "section" where one tumour has the images.
+    section : an example slide and its um/px; None where there is none.
+    """
+
+    name: str
+    profiles: AnnData
+    tiles: TileStore | None
+    simulated: bool
+    banner: str
+    notes: tuple[str, ...]
+    truth: dict[str, pd.DataFrame]
+    folder: Path
+    split_by: str = "patient"
+    section: tuple[Path, float] | None = None
+    stored: dict[str, str] | None = field(default=None, repr=False)
+
+    def fingerprint(self) -> str:
+        """Hash of sample ids, splits, unit, genes, values and the tile store: what a run must know of its data."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        obs = self.profiles.obs
+        rows = "\n".join(
+            "\t".join(row) for row in obs[["sample_id", "patient_id", "split_group", "split"]].astype(str).to_numpy()
+        )
+        values = np.ascontiguousarray(dense(self.profiles), dtype="<f4")
+        return config_hash(
+            {
+                "samples": hashlib.sha256(rows.encode()).hexdigest(),
+                "tissue": hashlib.sha256("\n".join(obs["tissue"].astype(str)).encode()).hexdigest(),
+                "genes": hashlib.sha256("\n".join(map(str, self.profiles.var_names)).encode()).hexdigest(),
+                "values": hashlib.sha256(values.tobytes()).hexdigest(),
+                "unit": str(self.profiles.uns.get("unit", "")),
+                "tiles": self.tiles.fingerprint() if self.tiles is not None else "",
+            }
+        )
+
+    def only(self, split: str) -> Cohort:
+        """Return the cohort with the profiles of one split (the store stays whole).
+
+        Raises
+        ------
+        SplitError : no profile is in that split.
+        """
+        mine = (self.profiles.obs["split"].astype(str) == split).to_numpy()
+        if not mine.any():
+            raise SplitError(
+                f"cohort {self.name}, split {split!r}", expected=f"one of {', '.join(SPLITS)}", found="no sample"
+            )
+        return replace(self, profiles=self.profiles[mine].copy())
+
+    def split_of(self, sample: str) -> str:
+        """Return the split of a sample id.
+
+        Raises
+        ------
+        InputError : no such sample.
+        """
+        found = self.profiles.obs["split"][self.profiles.obs["sample_id"].astype(str) == sample]
+        if not len(found):
+            raise InputError(f"sample {sample!r}", expected=f"a sample of cohort {self.name}", found="none of that name")
+        return str(found.iloc[0])
+
+    def check_splits(self) -> None:
+        """Raise SplitError if a split group or patient crosses splits, or the table differs from the stored splits."""
+        check_splits(self.profiles.obs, subject=f"cohort {self.name}", split_by=self.split_by, stored=self.stored)
+
+    def example_section(self) -> tuple[Path, float | None]:
+        """Return the path of one slide or section and its um/px (None where the file itself says it).
+
+        Raises
+        ------
+        InputError : the cohort has no slides.
+        """
+        if self.section is None:
+            raise InputError(f"cohort {self.name}", expected="a slide", found="profiles or tiles only")
+        path, mpp_um = self.section
+        return path, None if np.isnan(mpp_um) else mpp_um
+
+
+def load_cohort(
+    name: str | Path, *, seed: int = 0, mirror: Path | None = None, folder: Path | None = None, **options: Any
+) -> Cohort:
+    """Load a cohort by name, building it first where it is not built yet.
+
+    Parameters
+    ----------
+    name : "simulated", a name of `list_manifests()`, or the path of a user's own manifest (see `cohorts.slides.build_own`).
+    seed : of the splits (a fixed split, as her2st's, ignores it) and of the simulation.
+    mirror : local folder that stands in for the internet (default `$RNASYNTH_MIRROR`). Without one, files that an earlier
+        fetch brought are verified and used as they are; only where nothing was ever fetched is the network asked.
+    folder : where data lie (default `$RNASYNTH_DATA`).
+    options : of the builder, see `rnasynth.data.cohorts`; for "simulated" the fields of `SimulationConfig`.
+
+    Raises
+    ------
+    InputError : unknown cohort or option, or files that are needed and missing.
+    SplitError : the stored splits are not those of this cohort.
+    """
+    base = Path(folder) if folder is not None else data_folder()
+    if str(name) == "simulated":
+        home = _simulated(base, seed, options)
+        return _open(home, seed)
+    manifest = load_manifest(name)
+    builder = slides.build_own if manifest.folder is not None else BUILDERS.get(manifest.name)
+    if builder is None or (manifest.folder is not None and not manifest.cohort):
+        raise InputError(
+            f"cohort {manifest.name}",
+            expected=f"one with profiles ({', '.join(['simulated', *BUILDERS])}), or a manifest with a block `cohort`",
+            found="files for testing or lookup only",
+            fix="fetch it with rnasynth.data.manifests.fetch",
+        )
+    known = set(inspect.signature(builder).parameters) - {"sources", "folder", "progress"}
+    if unknown := sorted(set(options) - known):
+        raise InputError(
+            f"option {unknown[0]!r} of cohort {manifest.name}",
+            expected=f"one of {', '.join(sorted(known)) or 'none'}",
+            found="unknown",
+        )
+    sources, hashes = _sources(manifest, base, mirror)
+    key = {"name": manifest.name, "options": options, "version": VERSION, "sources": hashes, "settings": sources.settings}
+    key["missing"] = sorted(sources.missing)
+    home = base / f"{manifest.name}-{config_hash(key)}"
+    _build_once(home, lambda building: _store(building, manifest.name, builder(sources, building, **options)))
+    return _open(home, seed)
+
+
+def _sources(manifest: Manifest, base: Path, mirror: Path | None) -> tuple[Sources, dict[str, str]]:
+    """Fetch or verify the files of a manifest; return them and the hash of each."""
+    raw = manifest.folder or base / manifest.name
+    hashes: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    if manifest.files:
+        report = fetch(manifest, to=raw, mirror=mirror, progress=False, known_only=True)
+        locks = files.read_json(raw / "locks.json") if (raw / "locks.json").exists() else {}
+        there = set(report.done) | set(report.cached)
+        for entry in manifest.files:
+            if entry.path in there:
+                locked = locks.get(entry.path, {}).get("sha256")
+                hashes[entry.path] = entry.content_sha256 or entry.sha256 or entry.md5 or locked or ""
+        missing = report.reasons
+    settings = dict(manifest.cohort)
+    if manifest.folder is not None:
+        settings["name"] = manifest.name
+        for part in ("samples", "expression"):
+            path = raw / settings[part]
+            if path.is_file():
+                hashes[settings[part]] = files.sha256(path)
+        slides_folder = raw / settings.get("slides", "no slides")
+        for path in sorted(slides_folder.glob("*")) if "slides" in settings else []:
+            hashes[f"slide {path.name}"] = str(path.stat().st_size)
+    if manifest.gdc:
+        hashes |= {str(path.relative_to(raw)): str(path.stat().st_size) for path in sorted((raw / "gdc").rglob("*.*"))}
+    return Sources(folder=raw, missing=missing, settings=settings), hashes
+
+
+def _simulated(base: Path, seed: int, options: dict[str, Any]) -> Path:
+    from rnasynth.data.simulate import SimulationConfig, build_simulated
+
+    config = SimulationConfig.from_dict({"seed": seed} | options)
+    home = base / f"simulated-{config_hash({'config': config.to_dict(), 'version': VERSION})}"
+
+    def build(building: Path) -> None:
+        build_simulated(building, config)
+        section = building / "section.png"
+        facts = {
+            "name": "simulated",
+            "simulated": True,
+            "banner": "SIMULATED cohort: no patient, no tissue. It shows that the methods work where the truth is known.",
+            "notes": [],
+            "split_by": "patient",
+            "stratify": "tissue",
+            "splits": None,
+            "section": ["section.png", config.mpp_um] if section.exists() else None,
+        }
+        files.write_json(building / "cohort.json", facts)
+
+    _build_once(home, build)
+    return home
+
+
+def _build_once(home: Path, build: Callable[[Path], None]) -> None:
+    """Build into a sibling folder and rename it; one process builds, others wait. A killed build goes on where it was."""
+    if (home / "cohort.json").exists():
+        return
+    with files.exclusive(home.parent / f".{home.name}.lock"):
+        if (home / "cohort.json").exists():
+            return
+        if home.exists():
+            raise InputError(str(home), expected="a built cohort", found="a folder without cohort.json", fix="remove it")
+        building = home.with_name(f".{home.name}.building")
+        building.mkdir(parents=True, exist_ok=True)
+        build(building)
+        files.replace(building, home)
+
+
+def _store(building: Path, name: str, built: Built) -> None:
+    """Write profiles, truth and, last, the facts of a built cohort."""
+    adata = built.profiles
+    adata.obs = plain_obs(adata.obs)
+    with files.atomic_path(building / "profiles.h5ad") as temporary:
+        adata.write_h5ad(temporary, compression="gzip", compression_opts=1)
+    for table, frame in built.truth.items():
+        with files.atomic_path(building / "truth" / f"{table}.parquet") as temporary:
+            frame.to_parquet(temporary)
+    section = None
+    if built.section is not None:
+        path, mpp_um = built.section
+        section = [os.path.relpath(path, building.parent / "any"), None if np.isnan(mpp_um) else mpp_um]
+    facts = {
+        "name": name,
+        "simulated": False,
+        "banner": built.banner,
+        "notes": built.notes,
+        "split_by": built.split_by,
+        "stratify": built.stratify,
+        "splits": built.splits,
+        "section": section,
+    }
+    files.write_json(building / "cohort.json", facts)
+
+
+def _open(home: Path, seed: int) -> Cohort:
+    """Open a built cohort and give it its stored splits."""
+    facts = files.read_json(home / "cohort.json")
+    adata = anndata.read_h5ad(home / "profiles.h5ad")
+    adata.obs = plain_obs(adata.obs.drop(columns=["split"], errors="ignore"))
+    if facts["splits"] is not None:
+        made, path = pd.Series(facts["splits"]), home / "splits.csv"
+    else:
+        made, path = make_splits(adata.obs, seed=seed, stratify=facts["stratify"]), home / f"splits-seed{seed}.csv"
+    with files.exclusive(home.parent / f".{home.name}.lock"):
+        splits = stored_splits(path, adata.obs, made)
+    adata.obs["split"] = adata.obs["split_group"].map(splits).to_numpy(dtype=object)
+    section = facts["section"]
+    cohort = Cohort(
+        name=facts["name"],
+        profiles=adata,
+        tiles=TileStore(home / "tiles") if (home / "tiles").exists() else None,
+        simulated=facts["simulated"],
+        banner=facts["banner"],
+        notes=tuple(facts["notes"]),
+        truth={path.stem: pd.read_parquet(path) for path in sorted((home / "truth").glob("*.parquet"))},
+        folder=home,
+        split_by=facts["split_by"],
+        section=None
+        if section is None
+        else ((home / section[0]).resolve(), float("nan") if section[1] is None else float(section[1])),
+        stored={str(group): str(split) for group, split in splits.items()},
+    )
+    cohort.check_splits()
+    return cohort
+
+
+def comparability() -> pd.DataFrame:
+    """Return who may be compared with whom: index cohort; columns unit, tissues, comparable, images, survival."""
+    rows = [
+        ("simulated", "TPM", "five invented", "with other simulated cohorts of the same biology", "yes", "yes"),
+        ("her2st", "counts of a spot", "breast tumour", "spots within it, after scaling to 10,000 counts", "yes", "no"),
+        (
+            "tcga-xena",
+            "TPM",
+            "BLCA, STAD, COADREAD",
+            "its cancers with each other; gtex and geo by shared genes",
+            "no",
+            "yes",
+        ),
+        ("tcga-tiles", "z-scores within a cancer", "nine cancers", "only within one cancer", "a few patients", "yes"),
+        ("porpoise", "z-scores within a cancer", "nine cancers", "only within one cancer", "no", "yes"),
+        ("rtcga", "RSEM, normalised", "ACC, UVM, CHOL", "its cancers with each other", "no", "no"),
+        ("cognoma", "RSEM, normalised", "thirty cancers", "within it; rtcga by symbol", "no", "no"),
+        (
+            "gtex",
+            "TPM",
+            "healthy, by default five",
+            "its tissues with each other; external ones by shared genes",
+            "by hand",
+            "no",
+        ),
+        ("tcga", "TPM (STAR)", "as fetched", "its cancers with each other", "yes", "no"),
+        (
+            "geo",
+            "TPM (NCBI recompute)",
+            "lung, brain, colon",
+            "judged by a model of another cohort, never trained on",
+            "no",
+            "no",
+        ),
+    ]
+    table = pd.DataFrame(rows, columns=["cohort", "unit", "tissues", "comparable", "images", "survival"])
+    return table.set_index("cohort")

@@ -322,6 +322,3 @@ def _turned(
     elif scene.tissue == "squamous-like":
         turned = np.where((kinds == EPITHELIAL) & (rng.random(len(kinds)) < 0.5), along, turned)
     return np.mod(turned, np.pi)
-
-
-__all__ = ["LYMPHOCYTE", "MACROPHAGE", "NUCLEUS", "Scene", "lay_out"]

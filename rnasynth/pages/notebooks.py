@@ -11,6 +11,7 @@ A page is jupytext's percent text. Its YAML header holds, under `jupyter: rnasyn
 from __future__ import annotations
 
 import ast
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +26,7 @@ from rnasynth.errors import InputError
 HEADER = ("question", "cohorts", "needs", "demo_seconds")
 REQUIRED_PARAMETERS = ("preset", "cohort", "seed", "out")
 PARAMETERS_TAG = "parameters"
+_PARSING = threading.Lock()  # Python 3.11 keeps the depth of its syntax trees per process: two threads may not parse at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,15 +224,13 @@ def modules_of(code: str, package: Path | None = None) -> dict[str, Path]:
     package = package or Path(__file__).resolve().parent.parent
     known = _known_modules(package)
     found: dict[str, Path] = {}
-    waiting = [name for name in _imports(code, "", known) if name in known]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        found[name] = known[name]
-        text = known[name].read_text(encoding="utf-8")
-        owner = name if known[name].name == "__init__.py" else name.rpartition(".")[0]
-        waiting += [other for other in _imports(text, owner, known) if other not in found]
+    with _PARSING:
+        waiting = _of_package(_imports(code), known)
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found[name] = known[name]
+                waiting |= _of_package(_imports_of_file(known[name], known[name].stat().st_mtime_ns), known) - set(found)
     return dict(sorted(found.items()))
 
 
@@ -244,18 +244,25 @@ def _known_modules(package: Path) -> dict[str, Path]:
     return modules
 
 
-def _imports(code: str, owner: str, known: Mapping[str, Path]) -> set[str]:
+@cache
+def _imports_of_file(path: Path, modified_ns: int) -> frozenset[str]:
+    return _imports(path.read_text(encoding="utf-8"))
+
+
+def _imports(code: str) -> frozenset[str]:
+    """Return every name that may be a module: imported ones, attributes of them, and short texts."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                up = owner.split(".")[: len(owner.split(".")) - node.level + 1]
-                base = ".".join([*up, base] if base else up)
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in known:
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.replace(".", "a").isidentifier():
             names.add(node.value)
+    return frozenset(names)
+
+
+def _of_package(names: frozenset[str], known: Mapping[str, Path]) -> set[str]:
+    """Return those of the names that are modules of the library, and the packages that they lie in."""
     with_parents = {".".join(name.split(".")[:end]) for name in names for end in range(1, name.count(".") + 2)}
     return {name for name in with_parents if name in known}

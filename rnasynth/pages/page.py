@@ -28,6 +28,7 @@ from rnasynth.config import check_preset, project_folder
 from rnasynth.errors import InputError
 from rnasynth.files import write_bytes, write_json
 from rnasynth.pages import provenance, tables
+from rnasynth.pages.notebooks import notebooks_folder, read_page
 from rnasynth.pages.tables import Number, Verdict
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from rnasynth.data.cohort import Cohort
 
 FIGURE_DPI = 200  # twice the 100 dpi that the book's figures are laid out for
-COHORTS = ("simulated", "her2st", "tcga-xena", "tcga-tiles", "rtcga", "gtex", "tcga", "geo")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 
 
@@ -110,7 +110,7 @@ class Page:
 
         self._cohort = load_cohort(self.cohort_name, seed=self.seed, **options)
         lines = [self._cohort.banner or f"Cohort: {self._cohort.name}."]
-        if self._cohort.simulated and "SIMULATED" not in lines[0].upper():
+        if self._cohort.simulated and "SIMULATED" not in lines[0]:
             lines.insert(0, "SIMULATED DATA: nothing on this page was measured on a patient.")
         if self.preset == "demo":
             lines.append("Demo preset: minutes on two CPU cores. Read it as a check of the method's path, not its quality.")
@@ -256,7 +256,7 @@ class Page:
         seconds = time.monotonic() - self._clock
         fingerprint = self._cohort.fingerprint() if self._cohort is not None else ""
         command = provenance.remake_command(
-            self.name, cohort=self.cohort_name, preset=self.preset, seed=self.seed, parameters=self.parameters
+            self.name, cohort=self.cohort_name, preset=self.preset, seed=self.seed, parameters=self._changed_parameters()
         )
         results = {
             "page": self.name,
@@ -298,6 +298,12 @@ class Page:
         shown = pd.DataFrame({"provenance": list(facts), "of this page": list(facts.values())})
         _display(tables.markdown_table(shown), shown.to_html(index=False))
 
+    def _changed_parameters(self) -> dict[str, Any]:
+        """Parameters that differ from the page in git (all of them, for a page that lies elsewhere)."""
+        source = notebooks_folder() / f"{self.name}.py"
+        defaults = read_page(source).parameters if source.is_file() else {}
+        return {name: value for name, value in self.parameters.items() if name not in defaults or defaults[name] != value}
+
     def _check_open(self) -> None:
         if self._closed:
             raise InputError(f"page {self.name}", expected="an open page", found="page.close() was called before")
@@ -324,9 +330,12 @@ def check_cohort(cohort: str) -> str:
     ------
     InputError : unknown name.
     """
-    if cohort not in COHORTS and not Path(cohort).is_file():
+    from rnasynth.data.cohort import BUILDERS
+
+    known = ("simulated", *BUILDERS)
+    if cohort not in known and not Path(cohort).is_file():
         raise InputError(
-            f"cohort {cohort!r}", expected=f"one of {', '.join(COHORTS)}, or the path of a manifest", found="unknown"
+            f"cohort {cohort!r}", expected=f"one of {', '.join(known)}, or the path of a manifest", found="unknown"
         )
     return cohort
 

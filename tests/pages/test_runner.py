@@ -1,0 +1,150 @@
+"""The runner on tiny pages with real kernels: what is run, what is kept, what a failure stops."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rnasynth.errors import InputError, PartialFailure
+from rnasynth.pages import runner, stamps
+from rnasynth.pages.notebooks import read_page
+from rnasynth.pages.runner import CohortFacts, run_pages
+
+Write = Callable[..., Path]
+FACTS = CohortFacts(fingerprint="f00", has_profiles=True, has_tiles=False)
+
+
+def run(tmp_path: Path, facts: CohortFacts = FACTS, **options: Any) -> dict[str, str]:
+    said: list[str] = []
+    try:
+        outcomes = run_pages(
+            "simulated", "demo", notebooks=tmp_path / "notebooks", root=tmp_path, facts=facts, say=said.append, **options
+        )
+    finally:
+        run.said = said  # type: ignore[attr-defined]
+    return {outcome.page: outcome.outcome for outcome in outcomes}
+
+
+@pytest.fixture
+def instant(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Replace the kernel by a stand-in that leaves results at once; the list says which pages ran, in order."""
+    order: list[str] = []
+
+    def execute(source: Any, out: Path, parameters: dict[str, Any], *, threads: int) -> str:
+        order.append(source.name)
+        out.mkdir(parents=True, exist_ok=True)
+        if "raise" in source.code():
+            return "cell 3: ValueError: no"
+        value = source.code().count("page.note")
+        results = {"numbers": {"x": {"value": value}}, "runs": [], "figures": [], "verdicts": [], "not_converged": []}
+        (out / "results.json").write_text(json.dumps(results))
+        (out / "page.ipynb").write_text("{}")
+        return ""
+
+    monkeypatch.setattr(runner, "_execute", execute)
+    return order
+
+
+def test_a_page_runs_in_a_clean_kernel_and_leaves_results_figures_and_stamp(tmp_path: Path, write_page: Write) -> None:
+    write_page("01_line")
+    write_page("02_broken", body="raise ValueError('the slide C2 is bent')")
+    with pytest.raises(PartialFailure, match=r"02_broken: cell \d+: ValueError: the slide C2 is bent") as caught:
+        run(tmp_path, jobs=2)
+    assert caught.value.exit_code == 1
+    folder = tmp_path / "build" / "simulated-demo"
+    results = json.loads((folder / "01_line" / "results.json").read_text())
+    assert results["numbers"]["slope"] == {
+        "against": 0.0, "value": 2.0, "low": 1.0, "high": 3.0, "n": 40, "label": "slope of the line",
+    }  # fmt: skip
+    assert (folder / "01_line" / "figures" / "line.png").stat().st_size > 1000
+    notebook = json.loads((folder / "01_line" / "page.ipynb").read_text())
+    assert all(cell["execution_count"] for cell in notebook["cells"] if cell["cell_type"] == "code")
+    assert not any(o.get("name") == "stderr" for cell in notebook["cells"] for o in cell.get("outputs", []))
+    assert (folder / "02_broken" / "failed.ipynb").is_file() and not (folder / "02_broken" / "page.ipynb").exists()
+    with pytest.raises(PartialFailure):
+        run(tmp_path)
+    assert any(line.startswith("01_line: kept") for line in run.said)  # type: ignore[attr-defined]
+
+
+def test_order_follows_needs_and_unsuitable_pages_are_listed_with_the_reason(
+    tmp_path: Path, write_page: Write, instant: list[str]
+) -> None:
+    write_page("01_a", needs="02_b")
+    write_page("02_b")
+    write_page("03_c", cohorts="[images]", needs="01_a")
+    assert run(tmp_path) == {"02_b": "ran", "01_a": "ran", "03_c": "skipped"}
+    assert instant == ["02_b", "01_a"]
+    assert "03_c: skipped, it is meant for a cohort with images" in run.said  # type: ignore[attr-defined]
+    with_tiles = CohortFacts(fingerprint="f00", has_profiles=True, has_tiles=True)
+    assert run(tmp_path, with_tiles) == {"02_b": "kept", "01_a": "kept", "03_c": "ran"}
+
+
+def test_a_failure_stops_what_needs_it_and_nothing_else(tmp_path: Path, write_page: Write, instant: list[str]) -> None:
+    write_page("01_a", body="raise ValueError")
+    write_page("02_b", needs="01_a")
+    write_page("03_c", needs="02_b")
+    write_page("04_d")
+    with pytest.raises(PartialFailure) as caught:
+        run(tmp_path, jobs=2)
+    assert set(caught.value.failures) == {"01_a", "02_b", "03_c"}
+    assert sorted(instant) == ["01_a", "04_d"]
+
+
+def test_a_page_runs_again_only_where_something_changed(
+    tmp_path: Path, write_page: Write, instant: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_page("01_a")
+    write_page("02_b", needs="01_a")
+    write_page("03_c")
+    everything = {"01_a": "ran", "02_b": "ran", "03_c": "ran"}
+    kept = dict.fromkeys(everything, "kept")
+    assert run(tmp_path) == everything and run(tmp_path) == kept
+    assert any("nothing changed since commit" in line for line in run.said)  # type: ignore[attr-defined]
+    assert run(tmp_path, force=True, pages=["03"]) == {"03_c": "ran"}
+    write_page("01_a", body="# another source, the same results")
+    assert run(tmp_path) == {**kept, "01_a": "ran"}
+    write_page("01_a", body="page.note('x')")
+    assert run(tmp_path) == {**kept, "01_a": "ran", "02_b": "ran"}  # the results changed: what needs them follows
+    assert run(tmp_path, parameters={"slope": 3.0}) == everything
+    assert run(tmp_path, parameters={"slope": 3.0}) == kept
+    (tmp_path / "build" / "simulated-demo" / "03_c" / "results.json").write_text("{}")
+    assert run(tmp_path, parameters={"slope": 3.0}) == {**kept, "03_c": "ran"}
+    other = CohortFacts(fingerprint="f11", has_profiles=True, has_tiles=False)
+    assert run(tmp_path, other, parameters={"slope": 3.0}) == everything
+    monkeypatch.setattr(stamps.provenance, "versions", lambda: {"torch": "another"})
+    assert run(tmp_path, other, parameters={"slope": 3.0}) == everything
+
+
+def test_each_kind_of_input_has_its_own_hash(tmp_path: Path, write_page: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = read_page(write_page("04_beta_vae"))
+    recorded = tmp_path / "recorded"
+    recorded.mkdir()
+
+    def hashes() -> dict[str, str]:
+        return stamps.inputs_of(
+            page, parameters={"seed": 0}, cohort="her2st", cohort_fingerprint="f", upstream={}, recorded=recorded
+        )
+
+    before = hashes()
+    assert before == hashes()
+    (recorded / "metrics.jsonl").write_text("{}")
+    assert {kind for kind, value in hashes().items() if value != before[kind]} == {"recorded results"}
+    module = tmp_path / "changed.py"
+    module.write_text("x = 1")
+    monkeypatch.setattr(stamps, "modules_of", lambda code: {"rnasynth.x": module})
+    changed = {kind for kind, value in hashes().items() if value != before[kind]}
+    assert changed == {"recorded results", "modules"}
+
+
+@pytest.mark.parametrize(
+    "options", [{"pages": ["77"]}, {"parameters": {"slpoe": 1.0}}, {"parameters": {"slope": "steep"}}, {"jobs": 0}]
+)
+def test_a_wrong_call_runs_nothing(tmp_path: Path, write_page: Write, instant: list[str], options: dict[str, Any]) -> None:
+    write_page("01_a")
+    with pytest.raises(InputError):
+        run(tmp_path, **options)
+    assert instant == [] and not (tmp_path / "build").exists()

@@ -221,13 +221,14 @@ def _sources(manifest: Manifest, base: Path, mirror: Path | None) -> tuple[Sourc
 
 def _simulated(base: Path, seed: int, options: dict[str, Any]) -> Path:
     from rnasynth.data.simulate import SimulationConfig, build_simulated
+    from rnasynth.data.simulate.section import PATIENT_OF_SECTION, write_section
 
     config = SimulationConfig.from_dict({"seed": seed} | options)
     home = base / f"simulated-{config_hash({'config': config.to_dict(), 'version': VERSION})}"
 
     def build(building: Path) -> None:
-        build_simulated(building, config)
-        section = building / "section.png"
+        build_simulated(building, config, workers=min(2, os.cpu_count() or 1))
+        section = write_section(building, config, PATIENT_OF_SECTION % config.patients)
         facts = {
             "name": "simulated",
             "simulated": True,
@@ -236,7 +237,7 @@ def _simulated(base: Path, seed: int, options: dict[str, Any]) -> Path:
             "split_by": "patient",
             "stratify": "tissue",
             "splits": None,
-            "section": ["section.png", config.mpp_um] if section.exists() else None,
+            "section": [section.name, 0.5],
         }
         files.write_json(building / "cohort.json", facts)
 

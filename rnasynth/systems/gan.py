@@ -47,8 +47,9 @@ class GANConfig(Config):
     """Length of the noise vector where the input is not a latent."""
     noise_range: float = 0.3
     """Half-width of the uniform noise, added to the latent or (gan-narrow) alone; paper: 0.3."""
-    standardise: bool = True
-    """Standardise latents by the training patients' mean and spread; off as published."""
+    standardise: Literal["none", "scale", "each"] = "scale"
+    """Of latents, by the training patients: "scale" subtracts the mean and divides all by one number, so that a latent
+    that says little stays small beside the noise; "each" divides every latent by its own spread; "none" as published."""
     width_generator: int = 64
     """Channels of the generator at its highest hidden resolution."""
     width_critic: int = 64
@@ -143,7 +144,7 @@ def paper() -> GANConfig:
         tiles_per_patient=600,
         noise_dim=2048,
         noise_range=0.3,
-        standardise=False,
+        standardise="none",
         width_generator=64,
         width_critic=64,
         upsample="transposed",
@@ -329,8 +330,12 @@ class GANSystem(System):
             latents = np.asarray(upstream[0].load().encode(cohort.profiles), dtype=np.float32)
             mean, spread = latents[training].mean(axis=0), latents[training].std(axis=0)
             floor = max(SPREAD_FLOOR * float(spread.max()), 1e-6)
+            if config.standardise == "scale":
+                spread = np.full_like(
+                    spread, np.sqrt(np.mean(spread[spread >= floor] ** 2)) if (spread >= floor).any() else 1.0
+                )
             facts["latent_dim"] = latents.shape[1]
-            if config.standardise:
+            if config.standardise != "none":
                 facts["latent_mean"] = [float(value) for value in mean]
                 facts["latent_spread"] = [float(value) for value in np.maximum(spread, floor)]
         system = cls(config, facts)
@@ -384,6 +389,7 @@ class RNAGAN(GANSystem):
     """Input: latent of the profile + narrow uniform noise."""
 
     name: ClassVar[str] = "rna-gan"
+    upstream: ClassVar[tuple[str, ...]] = ("beta-vae",)
     uses = "latent"
 
 

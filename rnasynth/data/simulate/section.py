@@ -18,6 +18,7 @@ BLOCK_PX = 512  # the section is laid from fields of this size, of one patient a
 FIELDS = 8  # that many are rendered; each is laid several times, turned and mirrored
 GLASS = np.array([243.0, 242.0, 244.0], np.float32)  # bright and colourless, as glass under a scanner's lamp
 PEN = np.array([38.0, 120.0, 70.0], np.float32)  # green ink
+PATIENT_OF_SECTION = 2  # whose section a simulated cohort shows: the first adenocarcinoma-like one
 PEN_HALF_WIDTH_UM = 45.0
 JPEG_QUALITY = 92
 

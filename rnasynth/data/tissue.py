@@ -1,9 +1,8 @@
 """Which tiles of a slide are worth reading: tissue mask, grid, spots, and the rules that drop a tile once it is read.
 
-RNA-GAN (Methods, "Data preprocessing") and RNA-CDM cut slides into 256 x 256 px tiles at 20x (0.5 um/px) without overlap,
-find tissue by Otsu's threshold, drop tiles with more than 60 % background or low contrast, keep at most 4,000 a slide;
-RNA-CDM also filters pen marks. They give no more, so thresholds below are ours, each measured on the real slides of the
-tests.
+RNA-GAN (Methods, "Data preprocessing") and RNA-CDM cut 256 x 256 px tiles at 20x (0.5 um/px) without overlap, find tissue by
+Otsu's threshold, drop tiles with more than 60 % background or low contrast, keep at most 4,000 a slide; RNA-CDM also filters
+pen marks. They give no more: the other thresholds here are ours, measured on the real slides of the tests.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ MIN_OVERVIEW_PX = 512
 MASK_PX_PER_TILE = 16  # mask px across a tile, as far as `mask_px` allows
 SAMPLES_PER_SIDE = 32  # px a side that the rules for a read tile look at: a share of 0.1 is met within 0.01
 PEN_BLACK_MAX = 35  # ink; at most 4 % of a real tile (folds, dense nuclei) is darker
-_FRACTION_NAMES = ("x_px", "y_px", "tissue_fraction")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +133,11 @@ def tissue_threshold(joint: np.ndarray) -> float | None:
         return None
     while True:
         occupied = np.flatnonzero(grey[low:]) + low
-        if occupied.size < 2 or grey[low:].sum() < MIN_GLASS_SHARE * total:
+        if occupied.size < 2:
             break
         cut = int(threshold_otsu(hist=(grey[low:], np.arange(low, LEVELS)))) + 1  # tissue: grey < cut
         bright, dark = joint[cut:], joint[:cut]
-        if bright.sum() < MIN_GLASS_SHARE * total:
+        if bright.sum() < MIN_GLASS_SHARE * total:  # highlights in tissue
             break
         if _is_glass(bright, cut):
             gap = _mean_grey(bright, cut) - _mean_grey(dark, 0)
@@ -301,7 +299,7 @@ def tile_grid(slide: Slide, mask: Mask, config: TileConfig | None = None) -> pd.
     if enough.size > config.max_tiles:
         drawn = np.random.default_rng(config.seed).choice(enough, size=config.max_tiles, replace=False)
         enough = np.sort(drawn)  # rows of the grid are in reading order already
-    return pd.DataFrame(dict(zip(_FRACTION_NAMES, (x_px[enough], y_px[enough], fraction[enough]), strict=True)))
+    return pd.DataFrame({"x_px": x_px[enough], "y_px": y_px[enough], "tissue_fraction": fraction[enough]})
 
 
 def centred_grid(xy_centres: np.ndarray, tile_px: int, mpp_um: float, slide: Slide) -> pd.DataFrame:

@@ -114,6 +114,10 @@ class _Loop:
         self._place()
         trained = {system.trained(phase) for step in range(self.total) for phase in system.phases(step)}
         self.parameters = {key: [p for p in system.networks[key].parameters() if p.requires_grad] for key in sorted(trained)}
+        untrained = [network for key, network in system.networks.items() if key not in trained]
+        self.untrained = [p for network in untrained for p in network.parameters() if p.requires_grad]
+        for parameter in self.untrained:
+            parameter.requires_grad_(False)
         self.optimizers = {key: system.optimizer(key) for key in self.parameters}
         self.rates = {key: [float(g["lr"]) for g in opt.param_groups] for key, opt in self.optimizers.items()}
         system.averaged = {key: _averaged(system.networks[key]) for key in system.ema}
@@ -402,9 +406,8 @@ class _Loop:
         }
 
     def close(self) -> None:
-        for parameters in self.parameters.values():
-            for parameter in parameters:
-                parameter.requires_grad_(True)
+        for parameter in [*self.untrained, *(p for theirs in self.parameters.values() for p in theirs)]:
+            parameter.requires_grad_(True)
         self.batches.close()
         if self.log is not None:
             self.log.close()

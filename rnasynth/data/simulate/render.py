@@ -157,11 +157,14 @@ def _vessels(
         return
     x, y, long_um, short_um, angle = vessels.T
     wall = paint(Shapes(x, y, long_um + 1.2, short_um + 1.2, angle), config.tile_px, config.mpp_um)
-    inside = smoothstep(wall.q, 0.82, 0.62)
-    eosin += wall.cover * (0.74 - eosin)
-    haematoxylin += wall.cover * (0.14 - haematoxylin)
-    eosin += inside * (0.05 - eosin)
-    haematoxylin += inside * (0.02 - haematoxylin)
+    at = np.nonzero(wall.cover)
+    cover, q = wall.cover[at], wall.q[at]
+    inside = smoothstep(q, 0.82, 0.62)
+    e, h = eosin[at], haematoxylin[at]
+    e += cover * (0.74 - e)
+    h += cover * (0.14 - h)
+    e += inside * (0.05 - e)
+    h += inside * (0.02 - h)
     each = rng.poisson(np.clip(long_um * short_um / 6.0, 0.6, 4.0))
     which = np.repeat(np.arange(len(vessels)), each)
     n = len(which)
@@ -171,9 +174,9 @@ def _vessels(
     radius = rng.uniform(1.5, 2.3, n)
     blood = Shapes(x[which] + ca * u - sa * v, y[which] + sa * u + ca * v, radius * 1.15, radius, rng.uniform(0, 3.1, n))
     red = paint(blood, config.tile_px, config.mpp_um)
-    share = red.cover * smoothstep(wall.q, 1.05, 0.9)
-    eosin += share * (1.25 - 0.25 * (red.q < 0.5) - eosin)
-    haematoxylin *= 1 - share
+    share = red.cover[at] * smoothstep(q, 1.05, 0.9)
+    e += share * (1.25 - 0.25 * (red.q[at] < 0.5) - e)
+    eosin[at], haematoxylin[at] = e, h * (1 - share)
 
 
 def _cell_bodies(
@@ -214,13 +217,14 @@ def _cell_bodies(
     table = np.zeros((n + 1, 4), np.float32)  # haematoxylin, eosin, contrast, opacity
     table[1:] = np.where(neuron[:, None], (0.42, 0.50, 0.10, 0.95), (0.03, 0.10, 0.02, 0.8))
     table[1:][macrophage] = (0.10, 0.52 - 0.22 * foam, 0.09 + 0.06 * foam, 0.92)
-    look = table[drawn.owner]
-    texture = look[..., 2] * (fine + 0.6 * mid)
-    opacity = drawn.cover * look[..., 3]
-    haematoxylin += opacity * (look[..., 0] * (1 + texture) - haematoxylin)
-    eosin += opacity * (look[..., 1] + texture * 0.6 - eosin)
-    outline = np.exp(-(((drawn.q - 0.96) / 0.08) ** 2)) * (look[..., 2] > 0.05) * drawn.cover
-    eosin += 0.14 * outline
+    at = np.nonzero(drawn.cover)
+    cover, e, h = drawn.cover[at], eosin[at], haematoxylin[at]
+    look = table[drawn.owner[at]]
+    texture = look[:, 2] * (fine[at] + 0.6 * mid[at])
+    opacity = cover * look[:, 3]
+    outline = np.exp(-(((drawn.q[at] - 0.96) / 0.08) ** 2)) * (look[:, 2] > 0.05) * cover
+    haematoxylin[at] = h + opacity * (look[:, 0] * (1 + texture) - h)
+    eosin[at] = e + opacity * (look[:, 1] + texture * 0.6 - e) + 0.14 * outline
 
 
 def _nuclei(
@@ -236,20 +240,17 @@ def _nuclei(
     if not len(scene.nuclei):
         return
     row = np.where(scene.nuclei["malignant"], MALIGNANT_ROW, scene.nuclei["kind"])
-    table = np.zeros((len(row) + 1, 5), np.float32)
-    table[1:, :4] = NUCLEAR_LOOK[row]
+    look = NUCLEAR_LOOK[row]
     # Each nucleus has its own density, pyknotic to pale, hashed from its place: the same for both renderers.
-    own = np.mod(scene.nuclei["angle"] * 57.3 + scene.nuclei["x_um"] * 7.7, 1.0)
-    table[1:, 0] *= 0.82 + 0.36 * own
-    table[1:, 4] = own
-    look = table[painted.owner]
-    base, rim, contrast, pale = (look[..., column] for column in range(4))
-    chromatin = 0.85 * fine + 0.5 * mid if renderer == "a" else np.sign(fine) * np.abs(fine) ** 0.5 + 0.2 * mid
-    middle = smoothstep(painted.q, 0.95, 0.25)
-    inside = base * (1 - pale * middle) * (1 + contrast * np.clip(chromatin, -1.8, 1.8))
-    inside += rim * np.exp(-(((painted.q - 0.90) / 0.11) ** 2)) + 0.9 * painted.spots
-    haematoxylin += painted.cover * (inside - haematoxylin)
-    eosin += painted.cover * (0.28 + 0.25 * painted.spots - eosin)
+    look[:, 0] *= 0.82 + 0.36 * np.mod(scene.nuclei["angle"] * 57.3 + scene.nuclei["x_um"] * 7.7, 1.0)
+    at = np.nonzero(painted.cover)
+    cover, q, spots, grain = painted.cover[at], painted.q[at], painted.spots[at], fine[at]
+    base, rim, contrast, pale = look[painted.owner[at] - 1].T
+    chromatin = 0.85 * grain + 0.5 * mid[at] if renderer == "a" else np.sign(grain) * np.sqrt(np.abs(grain)) + 0.2 * mid[at]
+    inside = base * (1 - pale * smoothstep(q, 0.95, 0.25)) * (1 + contrast * np.clip(chromatin, -1.8, 1.8))
+    inside += rim * np.exp(-(((q - 0.90) / 0.11) ** 2)) + 0.9 * spots
+    haematoxylin[at] += cover * (inside - haematoxylin[at])
+    eosin[at] += cover * (0.28 + 0.25 * spots - eosin[at])
 
 
 def _photograph(rng: np.random.Generator, concentrations: np.ndarray, stain: Stain, config: SimulationConfig) -> np.ndarray:

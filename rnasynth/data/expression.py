@@ -187,7 +187,7 @@ def _fill_gene_rows(
         count += 1
         if 0 <= n_max < count:
             raise InputError(str(layout.path), expected=f"{n_max} genes", found="more", fix="fetch it again")
-        symbol = field_at(line, delimiter, symbol_field) if symbol_field > 0 else ""
+        symbol = (lambda: field_at(line, delimiter, symbol_field)) if symbol_field > 0 else ""
         return places.place(field_at(line, delimiter, 0), symbol)
 
     def store(rows: NDArray[np.intp], values: NDArray[np.float32]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from rnasynth.data.checks import UNITS, check_raw
-from rnasynth.data.genes import MIN_SHARE, Duplicates, check_matched, few, gene_id, gene_ids, repeated
+from rnasynth.data.genes import ENSEMBL, MIN_SHARE, Duplicates, check_matched, few, gene_id, gene_ids, repeated
 from rnasynth.errors import InputError
 
 Scale = Literal["linear", "log2p1", "log2p0.001", "lnp1"]
@@ -59,14 +59,15 @@ class GenePlaces:
         self.symbols: dict[int, str] = {}
         self.seen: list[str] = []  # first few thousand ids of the file, for messages
         self.places: dict[str, int] = {}
+        self.by_symbol = wanted is not None and not all(ENSEMBL.match(name) for name in wanted)
         if wanted is not None:
             self.places = {gene_id(name): number for number, name in enumerate(wanted)}
             self.places.update({name: number for number, name in enumerate(wanted)})
             if twice := repeated([gene_id(name) for name in wanted]):
                 raise InputError("genes wanted", expected="each once", found=f"{few(twice)} twice", fix="drop the repeats")
 
-    def place(self, name: str, symbol: str = "") -> int:
-        """Return where a gene of the file goes, -1 if nowhere."""
+    def place(self, name: str, symbol: str | Callable[[], str] = "") -> int:
+        """Return where a gene of the file goes, -1 if nowhere; `symbol` may be a call, made only where it matters."""
         if len(self.seen) < 5000:
             self.seen.append(name)
         key = name if "|" in name and self.wanted is None else gene_id(name)
@@ -76,8 +77,9 @@ class GenePlaces:
                 number = self.places[key] = len(self.names)
         elif number < 0:
             number = self.places.get(name, -1)
-            if number < 0 and symbol and not key.endswith("_PAR_Y"):
-                number = self.places.get(gene_id(symbol), -1)
+            if number < 0 and self.by_symbol and not key.endswith("_PAR_Y"):
+                symbol = symbol if isinstance(symbol, str) else symbol()
+                number = self.places.get(gene_id(symbol), -1) if symbol else -1
         if number < 0:
             return -1
         if number in self.names:
@@ -89,6 +91,7 @@ class GenePlaces:
                     fix='pass duplicates="sum" (right for counts and TPM) or duplicates="first"',
                 )
             return number if self.duplicates == "sum" else -1
+        symbol = symbol if isinstance(symbol, str) else symbol()
         self.names[number] = name
         self.symbols[number] = gene_id(symbol) if symbol else ("" if key.startswith(("ENS", "?|")) else gene_id(name))
         return number

@@ -24,7 +24,8 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ from rnasynth.errors import InputError, StoreError
 
 __all__ = ["INDEX_COLUMNS", "TileStore", "TileWriter", "finish_store", "finished_slides", "to_float", "to_uint8"]
 
+MAX_THREADS = 4  # decoding releases Python's lock
+TILES_PER_THREAD = 8  # fewer are not worth a thread
 MAX_HANDLES = 128  # open slides a process; beyond it the one used longest ago is closed
 POINTER = "INDEX"
 _METADATA = b"rnasynth_tiles"
@@ -143,14 +146,17 @@ class TileStore:
         -------
         uint8 RGB, shape (B, px, px, 3).
         """
-        batch = np.empty((len(tile_ids), px or self.tile_px, px or self.tile_px, 3), np.uint8)
-        for place, tile in self._tiles(tile_ids, batch if batch.shape[1] == self.tile_px else None):
-            if batch.shape[1] != self.tile_px:
-                batch[place] = resize(tile, batch.shape[1])
+        size = px or self.tile_px
+        batch = np.empty((len(tile_ids), size, size, 3), np.uint8)
+
+        def place(number: int, tile: np.ndarray) -> None:
+            batch[number] = resize(tile, size)
+
+        self._decode(tile_ids, place)
         return batch
 
     def read_float(self, tile_ids: Sequence[int] | np.ndarray | torch.Tensor, px: int | None = None) -> torch.Tensor:
-        """Return `to_float(read_batch(tile_ids, px))`, faster: each tile is widened while it is in the processor's cache.
+        """Return `to_float(read_batch(tile_ids, px))`, faster: each tile is widened while it is in the cache.
 
         Returns
         -------
@@ -158,22 +164,30 @@ class TileStore:
         """
         size = px or self.tile_px
         batch_BCHW = np.empty((len(tile_ids), 3, size, size), np.float32)
-        for place, tile in self._tiles(tile_ids):
-            widen(resize(tile, size), batch_BCHW[place])
+        self._decode(tile_ids, lambda number, tile: widen(resize(tile, size), batch_BCHW[number]))
         return torch.from_numpy(batch_BCHW)
 
-    def _tiles(
-        self, tile_ids: Sequence[int] | np.ndarray | torch.Tensor, into: np.ndarray | None = None
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Decoded tiles with their place in `tile_ids`; into `into[place]`, else into one buffer that is used again."""
-        buffer = np.empty((self.tile_px, self.tile_px, 3), np.uint8)
-        for place, tile_id, content in self._contents(tile_ids):
-            tile = buffer if into is None else into[place]
-            try:
-                decode(content, tile)
-            except ValueError as error:
-                raise self._bad_tile(tile_id, f"damaged bytes ({error})") from error
-            yield place, tile
+    def _decode(self, tile_ids: Sequence[int] | np.ndarray | torch.Tensor, use: Callable[[int, np.ndarray], None]) -> None:
+        """Call `use(place in tile_ids, decoded tile)` for each tile, on as many threads as torch may use, at most 4.
+
+        The tile is a buffer that is used again for the next one.
+        """
+
+        def part(entries: list[tuple[int, int, bytes]]) -> None:
+            tile = np.empty((self.tile_px, self.tile_px, 3), np.uint8)
+            for place, tile_id, content in entries:
+                try:
+                    decode(content, tile)
+                except ValueError as error:
+                    raise self._bad_tile(tile_id, f"damaged bytes ({error})") from error
+                use(place, tile)
+
+        entries = list(self._contents(tile_ids))
+        threads = max(1, min(MAX_THREADS, torch.get_num_threads(), len(entries) // TILES_PER_THREAD))
+        if threads == 1:
+            part(entries)
+        else:
+            list(_own_handles().pool.map(part, (entries[start::threads] for start in range(threads))))
 
     def _contents(self, tile_ids: Sequence[int] | np.ndarray | torch.Tensor) -> Iterator[tuple[int, int, bytes]]:
         """(place in `tile_ids`, tile id, encoded bytes), slide by slide."""
@@ -295,6 +309,7 @@ class _Handles:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
+        self.pool = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="tiles")  # starts threads when they are needed
         self.open: OrderedDict[Path, tuple[int, lmdb.Environment]] = OrderedDict()
 
     def get(self, folder: Path) -> lmdb.Environment:
@@ -316,6 +331,13 @@ class _Handles:
 _handles = _Handles()
 
 
+def _own_handles() -> _Handles:
+    global _handles
+    if _handles.pid != os.getpid():
+        _handles = _Handles()
+    return _handles
+
+
 def read_contents(folder: Path, keys: Sequence[bytes]) -> list[bytes | None]:
     """Values of `keys` in the finished slide at `folder`; None where there is none. Safe after a fork and from threads.
 
@@ -323,12 +345,10 @@ def read_contents(folder: Path, keys: Sequence[bytes]) -> list[bytes | None]:
     ------
     StoreError : the database is missing or damaged.
     """
-    global _handles
-    if _handles.pid != os.getpid():
-        _handles = _Handles()
-    with _handles.lock:
+    handles = _own_handles()
+    with handles.lock:
         try:
-            with _handles.get(folder).begin() as transaction:
+            with handles.get(folder).begin() as transaction:
                 return [transaction.get(key) for key in keys]
         except (lmdb.Error, OSError) as error:
             raise damaged(folder, error) from error

@@ -144,7 +144,13 @@ class Cohort:
 
 
 def load_cohort(
-    name: str | Path, *, seed: int = 0, mirror: Path | None = None, folder: Path | None = None, **options: Any
+    name: str | Path,
+    *,
+    seed: int = 0,
+    mirror: Path | None = None,
+    folder: Path | None = None,
+    progress: bool = False,
+    **options: Any,
 ) -> Cohort:
     """Load a cohort by name, building it first where it is not built yet.
 
@@ -155,6 +161,7 @@ def load_cohort(
     mirror : local folder that stands in for the internet (default `$RNASYNTH_MIRROR`). Without one, files that an earlier
         fetch brought are verified and used as they are; only where nothing was ever fetched is the network asked.
     folder : where data lie (default `$RNASYNTH_DATA`).
+    progress : show bars while fetching and building.
     options : of the builder, see `rnasynth.data.cohorts`; for "simulated" the fields of `SimulationConfig`.
 
     Raises
@@ -182,21 +189,23 @@ def load_cohort(
             expected=f"one of {', '.join(sorted(known)) or 'none'}",
             found="unknown",
         )
-    sources, hashes = _sources(manifest, base, mirror)
+    sources, hashes = _sources(manifest, base, mirror, progress)
     key = {"name": manifest.name, "options": options, "version": VERSION, "sources": hashes, "settings": sources.settings}
     key["missing"] = sorted(sources.missing)
     home = base / f"{manifest.name}-{config_hash(key)}"
-    _build_once(home, lambda building: _store(building, manifest.name, builder(sources, building, **options)))
+    _build_once(
+        home, lambda building: _store(building, manifest.name, builder(sources, building, progress=progress, **options))
+    )
     return _open(home, seed)
 
 
-def _sources(manifest: Manifest, base: Path, mirror: Path | None) -> tuple[Sources, dict[str, str]]:
+def _sources(manifest: Manifest, base: Path, mirror: Path | None, progress: bool) -> tuple[Sources, dict[str, str]]:
     """Fetch or verify the files of a manifest; return them and the hash of each."""
     raw = manifest.folder or base / manifest.name
     hashes: dict[str, str] = {}
     missing: dict[str, str] = {}
     if manifest.files:
-        report = fetch(manifest, to=raw, mirror=mirror, progress=False, known_only=True)
+        report = fetch(manifest, to=raw, mirror=mirror, progress=progress, known_only=True)
         locks = files.read_json(raw / "locks.json") if (raw / "locks.json").exists() else {}
         there = set(report.done) | set(report.cached)
         for entry in manifest.files:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from rnasynth import files
 from rnasynth.data.simulate.design import (
@@ -127,7 +128,8 @@ def _build_slide(store: Path, config: SimulationConfig, patient: int) -> pd.Data
     name = patient_name(patient)
     nuclei = []
     meta = {"simulated": config.to_dict(), "version": VERSION}
-    with TileWriter(store, name, patient_id=name, meta=meta) as writer:
+    # One thread: the matrices of a tile are small, and threads that wait for each other cost twenty times the work.
+    with threadpool_limits(1), TileWriter(store, name, patient_id=name, meta=meta) as writer:
         for number in range(config.tiles_per_patient):
             tile = render_tile(config, patient, number)
             row = {

@@ -290,6 +290,18 @@ def _check_unit_allows(name: str, scale: str, unit: str) -> None:
         )
 
 
+def transforms_for(adata: AnnData) -> list[TransformName]:
+    """Return the transforms that raw profiles may go through, the default one first."""
+    if adata.uns.get("unit") == "zscore":
+        return ["none"]
+    return ["log2p1_zscore", "paper_rna_gan", "paper_rna_cdm"]
+
+
+def default_scale(adata: AnnData) -> ScaleName:
+    """Return the library-size scaling that raw profiles need: "cp10k" for counts, "none" else."""
+    return "cp10k" if adata.uns.get("unit") == "counts" else "none"
+
+
 def concatenate(parts: list[AnnData]) -> AnnData:
     """Stack raw profiles of several files on the genes that all have, in the first one's order.
 

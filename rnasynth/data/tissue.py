@@ -199,8 +199,7 @@ def pen_pixels(rgb: np.ndarray) -> np.ndarray:
     deep_blue = (10 * (green - red) >= chroma) & (10 * chroma > 7 * value) & (value > 128)
     is_blue = (blue > green) & (light_blue | deep_blue) & (value > PEN_BLACK_MAX)
     is_red = (red == value) & (5 * np.abs(green - blue) <= chroma) & (5 * chroma > 4 * value) & (value > 153)
-    marked: np.ndarray = is_green | is_blue | is_red | (value <= PEN_BLACK_MAX)
-    return marked
+    return np.asarray(is_green | is_blue | is_red | (value <= PEN_BLACK_MAX))
 
 
 def tissue_mask(slide: Slide, config: TileConfig | None = None) -> Mask:
@@ -236,8 +235,7 @@ def tissue_mask(slide: Slide, config: TileConfig | None = None) -> Mask:
         grey, use, _ = _classes(overview.image, config.drop_pen, block)
         share, px_x, px_y = ((grey < threshold) & use).astype(np.float32), overview.px_x, overview.px_y
     else:
-        share, px_x = _full_share(slide, threshold, config.drop_pen, block)
-        px_y = px_x
+        share, px_x, px_y = _full_share(slide, threshold, config.drop_pen, block), float(block), float(block)
     if not share.any():
         raise SlideError(f"slide {slide.slide_id}", expected="tissue", found="an empty mask", fix=f"look at {slide.path}")
     return Mask(share, px_x, px_y, threshold, inked / seen, config.mask_source)
@@ -257,13 +255,13 @@ def _classes(rgb: np.ndarray, drop_pen: bool, block: int) -> tuple[np.ndarray, n
     return grey, use & ~ink, int(ink.sum())
 
 
-def _full_share(slide: Slide, threshold: float, drop_pen: bool, block: int) -> tuple[np.ndarray, float]:
+def _full_share(slide: Slide, threshold: float, drop_pen: bool, block: int) -> np.ndarray:
     parts = []
     for strip in slide.strips(max(1, STRIP_ROWS // block) * block):
         grey, use, _ = _classes(strip, drop_pen, block)
         tissue = Image.fromarray(((grey < threshold) & use).astype(np.uint8) * 255)
         parts.append(np.asarray(tissue.reduce(block), np.float32) / 255)
-    return np.concatenate(parts), float(block)
+    return np.concatenate(parts)
 
 
 def tile_grid(slide: Slide, mask: Mask, config: TileConfig | None = None) -> pd.DataFrame:

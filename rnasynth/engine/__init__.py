@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rnasynth.engine.checkpoint import load_tensors, refuse_other_kinds, save_tensors
-from rnasynth.engine.loop import EXECUTION_FIELDS, train
+from rnasynth.engine.loop import train
 from rnasynth.engine.processes import Processes
 from rnasynth.engine.system import (
+    EXECUTION_FIELDS,
     SYSTEMS,
     Dataset,
     Noise,

@@ -1,43 +1,18 @@
-"""The one training loop: phases, precision, clipping, EMA, metrics, validation, checkpoints, several processes."""
+"""The one training loop: how a training is started, resumed and stopped."""
 
 from __future__ import annotations
 
-import copy
-import math
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
-
-from rnasynth.engine.batches import Batches, move
-from rnasynth.engine.checkpoint import (
-    Checkpoint,
-    Checkpoints,
-    MetricsLog,
-    optimizer_tensors,
-    restore_optimizer,
-    with_prefix,
-    without_prefix,
-)
-from rnasynth.engine.processes import Processes, kept_memory, reseed, resolve_precision
-from rnasynth.engine.system import Dataset, Noise, System, TrainConfig, mixed_seed, seeded
-from rnasynth.engine.watch import EarlyStopping, Record, gradient_norm, means
-from rnasynth.errors import DivergedError, InputError, RunError
-
-CHECKPOINTS = "checkpoints"  # folder inside the run's folder
-METRICS = "metrics.jsonl"
-SMALLEST_FP16_SCALE = 2.0**-10  # a loss scale below this means that every gradient overflows
-# fields that change how a training is executed but not what is computed; a run is the same run whatever they are
-EXECUTION_FIELDS = ("device", "log_every", "checkpoint_every", "compile", "channels_last")
+from rnasynth.engine.processes import Processes, kept_memory
+from rnasynth.engine.system import Dataset, System, TrainConfig, seeded
+from rnasynth.engine.training import Training
+from rnasynth.errors import InputError
 
 
 def train(
@@ -82,357 +57,24 @@ def train(
         raise InputError("TrainConfig.patience", expected="validation data", found="none", fix="give some, or no patience")
     processes = Processes.join(config.device)
     with kept_memory(processes.device), seeded(config.seed):
-        loop = _Loop(system, dataset, config, processes, Path(folder) if folder is not None else None, validation)
-        with _stop_signals(loop):
+        training = Training(system, dataset, config, processes, Path(folder) if folder is not None else None, validation)
+        with stop_signals(training):
             try:
-                return loop.run(progress, on_step)
+                return training.run(progress, on_step)
             finally:
-                loop.close()
-
-
-class _Loop:
-    """The state of one training."""
-
-    def __init__(
-        self,
-        system: System,
-        dataset: Dataset,
-        config: TrainConfig,
-        processes: Processes,
-        folder: Path | None,
-        validation: Dataset | None,
-    ) -> None:
-        self.system, self.config, self.processes, self.validation = system, config, processes, validation
-        self.device = processes.device
-        self.total = system.total_steps = config.steps_for(len(dataset), len(system.phases(0)))
-        every = config.validate_every
-        self.validate_every = max(1, math.ceil(len(dataset) / config.batch_size)) if every is None else every
-        self.precision = resolve_precision(config.precision, self.device)
-        self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
-        self.identity = _identity(system, config, len(dataset))
-
-        self._place()
-        trained = {system.trained(phase) for step in range(self.total) for phase in system.phases(step)}
-        self.parameters = {key: [p for p in system.networks[key].parameters() if p.requires_grad] for key in sorted(trained)}
-        untrained = [network for key, network in system.networks.items() if key not in trained]
-        self.untrained = [p for network in untrained for p in network.parameters() if p.requires_grad]
-        for parameter in self.untrained:
-            parameter.requires_grad_(False)
-        self.optimizers = {key: system.optimizer(key) for key in self.parameters}
-        self.rates = {key: [float(g["lr"]) for g in opt.param_groups] for key, opt in self.optimizers.items()}
-        system.averaged = {key: _averaged(system.networks[key]) for key in system.ema}
-        if config.compile:
-            for network in system.networks.values():
-                network.compile()
-
-        self.step, self.seconds, self.samples, self.waited = 0, 0.0, 0, 0.0
-        self.stopping = EarlyStopping(config.patience)
-        self.best_in_memory: dict[str, Tensor] = {}
-        self.stop_signal: int | None = None
-        self.pending: list[Record] = []
-        self.checkpoints = Checkpoints(folder / CHECKPOINTS) if folder is not None else None
-        found = self.checkpoints.latest() if self.checkpoints is not None else None
-        first_batch = self._restore(found) if found is not None else 0
-        processes.broadcast(self._weights().values())
-        writes = folder is not None and processes.rank == 0
-        self.log = MetricsLog(folder / METRICS, upto_step=self.step) if writes and folder is not None else None
-        self.batches = Batches(
-            dataset,
-            config.batch_size,
-            config.seed,
-            rows=processes.rows(config.batch_size),
-            start=first_batch,
-            device=self.device,
-            channels_last=config.channels_last,
-        )
-
-    def _place(self) -> None:
-        for key, network in self.system.networks.items():
-            network.to(self.device)
-            if self.config.channels_last:
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if self.processes.size > 1 and self.device.type == "cuda":
-                self.system.networks[key] = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-
-    # ------------------------------------------------------------------ the loop
-    def run(self, progress: bool, on_step: Callable[[int, System], None] | None) -> dict[str, Any]:
-        self._training_mode()
-        hidden = not progress or self.processes.rank != 0
-        bar = tqdm(total=self.total, initial=self.step, desc=self.system.name, unit="step", disable=hidden, leave=False)
-        mark, elapsed = time.perf_counter(), self.seconds
-        with bar:
-            while self.step < self.total and not self.stopping.stopped:
-                for number, phase in enumerate(self.system.phases(self.step)):
-                    self._phase(number, phase)
-                self._update_averages()
-                self.step += 1
-                self.seconds = elapsed + time.perf_counter() - mark
-                bar.update()
-                last = self.step == self.total
-                validates = bool(self.validation is not None and self.validate_every)
-                values = self._validate() if validates and (self.step % self.validate_every == 0 or last) else {}
-                stop = self.processes.any(self.stop_signal is not None)
-                every = self.config.checkpoint_every
-                saves = last or stop or self.stopping.stopped or bool(every and self.step % every == 0)
-                if saves or values or self.step % self.config.log_every == 0:
-                    shown = self._write_metrics(values)
-                    losses = {
-                        name: f"{value:.4g}" for name, value in shown.items() if name.endswith("loss") and value is not None
-                    }
-                    bar.set_postfix(losses, refresh=False)
-                if saves:
-                    self._save()
-                if on_step is not None:
-                    on_step(self.step, self.system)
-                if stop and not (last or self.stopping.stopped):
-                    self._leave()
-        return self._finish()
-
-    def _phase(self, number: int, phase: str) -> None:
-        system, config = self.system, self.config
-        key = system.trained(phase)
-        optimizer, parameters = self.optimizers[key], self.parameters[key]
-        indices, batch, waited = self.batches.next()
-        noise = Noise(config.seed, self.step, number, config.batch_size, rows=self.batches.rows, device=self.device)
-        for other, theirs in self.parameters.items():
-            for parameter in theirs:
-                parameter.requires_grad_(other == key)
-        optimizer.zero_grad(set_to_none=True)
-        reseed(mixed_seed(config.seed, self.step, number, self.processes.rank), self.device)  # dropout
-        with self._autocast():
-            loss, metrics = system.loss(phase, batch, noise)
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        self.processes.average_gradients(parameters)
-        if self.scaler is not None:
-            self.scaler.unscale_(optimizer)
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = gradient_norm(gradients)
-        loss = self.processes.mean(loss.detach())
-        record = Record(self.step + 1, phase, indices, loss, norm, metrics)
-        self.pending.append(record)
-        if self.device.type == "cpu":  # elsewhere a look at the numbers would halt the device: later, in _write_metrics
-            self._check(record)
-        if config.grad_clip is not None:
-            factor = (config.grad_clip / (norm + 1e-6)).clamp(max=1.0).to(torch.float32)
-            torch._foreach_mul_(gradients, factor)
-        factor_of_rate = system.schedule(key, self.step)
-        for group, rate in zip(optimizer.param_groups, self.rates[key], strict=True):
-            group["lr"] = rate * factor_of_rate
-        if self.scaler is None:
-            optimizer.step()
-        else:
-            self.scaler.step(optimizer)
-            self.scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        self.samples += len(indices)
-        self.waited += waited
-
-    def _autocast(self) -> Any:
-        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=kinds[self.precision])
-
-    def _training_mode(self) -> None:
-        self.system.train()
-        for key, network in self.system.networks.items():
-            network.train(key in self.parameters)
-
-    @torch.no_grad()
-    def _update_averages(self) -> None:
-        for key, average in self.system.averaged.items():
-            decay = min(self.system.ema[key], (1 + self.step) / (10 + self.step))
-            network = self.system.networks[key]
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
-            for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
-                mine.copy_(theirs)
-
-    # ------------------------------------------------------------------ numbers
-    def _check(self, record: Record) -> None:
-        overflow = self.scaler is not None and self.scaler.get_scale() >= SMALLEST_FP16_SCALE
-        record.check(self.system.name, self._last_good(), gradient_may_overflow=overflow)
-
-    def _last_good(self) -> str:
-        return self.checkpoints.newest() if self.checkpoints is not None else "no checkpoints are written without a folder"
-
-    def _write_metrics(self, validation: dict[str, float]) -> dict[str, float | None]:
-        """Check and average what happened since the last line, and write the line."""
-        if self.device.type != "cpu":
-            for record in self.pending:
-                self._check(record)
-        names, values = means(self.pending)
-        values = self.processes.mean(values.to(self.device)).cpu()
-        self.pending.clear()
-        line: dict[str, float | None] = {"step": self.step}
-        line |= {name: float(value) for name, value in zip(names, values, strict=True)}
-        line |= {f"val_{name}": value for name, value in validation.items()}
-        line |= {f"{key}_rate": float(optimizer.param_groups[0]["lr"]) for key, optimizer in self.optimizers.items()}
-        line |= {"seconds": round(self.seconds, 4), **self._speed()}
-        if self.log is not None:
-            self.log.write(line)
-        return line
-
-    def _speed(self) -> dict[str, float]:
-        seconds = max(self.seconds, 1e-9)
-        return {
-            "samples_per_s": round(self.samples / seconds, 3),
-            "wait_share": round(min(1.0, self.waited / seconds), 4),
-        }
-
-    @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        """Return means over the validation samples, and keep the best weights.
-
-        Each process takes all samples, and those of process 0 count, so that all of them stop at the same step.
-        """
-        assert self.validation is not None
-        self.processes.broadcast(self.system.networks.buffers())
-        self.system.eval()
-        sums: dict[str, float] = {}
-        size = max(1, self.config.batch_size // self.processes.size)
-        for start in range(0, len(self.validation), size):
-            indices = np.arange(start, min(start + size, len(self.validation)))
-            batch = move(self.validation.fetch(indices), self.device, self.config.channels_last)
-            with self._autocast():
-                values = self.system.validate(batch)
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + float(value) * len(indices)
-        self._training_mode()
-        together = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.device) / max(1, len(self.validation))
-        self.processes.broadcast([together])
-        averages = dict(zip(sums, together.tolist(), strict=True))
-        if self.stopping.better(self.step, averages.get("loss", math.nan)):
-            assert self.stopping.best is not None
-            if self.checkpoints is None:
-                self.best_in_memory = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
-            else:
-                self.stopping.best["file"] = self.checkpoints.best_name(self.step)
-                if self.processes.rank == 0:
-                    self.checkpoints.save_best(self.step, self._weights())
-        return averages
-
-    # ------------------------------------------------------------------ checkpoints
-    def _weights(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        for key, network in self.system.networks.items():
-            tensors |= with_prefix(f"networks/{key}", network.state_dict())
-        for key, network in self.system.averaged.items():
-            tensors |= with_prefix(f"averaged/{key}", network.state_dict())
-        return tensors
-
-    def _load_weights(self, tensors: dict[str, Tensor]) -> None:
-        for kind, networks in (("networks", self.system.networks), ("averaged", self.system.averaged)):
-            for key, network in networks.items():
-                network.load_state_dict(without_prefix(f"{kind}/{key}", tensors))
-
-    def _save(self) -> None:
-        self.processes.broadcast(self.system.networks.buffers())
-        parameters = [p.detach() for theirs in self.parameters.values() for p in theirs]
-        if not math.isfinite(float(gradient_norm(parameters))):
-            raise DivergedError(
-                f"{self.system.name}, step {self.step}",
-                expected="finite weights",
-                found="NaN or infinity",
-                fix=self._last_good() + "; lower the learning rate",
-            )
-        if self.checkpoints is not None and self.processes.rank == 0:
-            optimizers: dict[str, Tensor] = {}
-            numbers: dict[str, dict[str, Any]] = {}
-            for key, optimizer in self.optimizers.items():
-                tensors, numbers[key] = optimizer_tensors(optimizer)
-                optimizers |= with_prefix(key, tensors)
-            state = {
-                "identity": self.identity,
-                "batches": self.batches.number,
-                "seconds": self.seconds,
-                "samples": self.samples,
-                "waited": self.waited,
-                "early_stopping": self.stopping.to_dict(),
-                "optimizer_numbers": numbers,
-                "scaler": self.scaler.state_dict() if self.scaler is not None else None,
-            }
-            self.checkpoints.save(self.step, state, {"weights": self._weights(), "optimizers": optimizers})
-        self.processes.barrier()
-
-    def _restore(self, found: Checkpoint) -> int:
-        """Take everything from a checkpoint and return the number of the next batch."""
-        state = found.state
-        if state["identity"] != self.identity:
-            changed = sorted(k for k in self.identity if self.identity[k] != state["identity"].get(k))
-            raise RunError(
-                str(found.path),
-                expected="a checkpoint of this training",
-                found=f"another {', '.join(changed)}",
-                fix="give another folder, or remove this one to start again",
-            )
-        self._load_weights(found.tensors["weights"])
-        for key, optimizer in self.optimizers.items():
-            tensors = without_prefix(key, found.tensors["optimizers"])
-            restore_optimizer(optimizer, tensors, state["optimizer_numbers"][key])
-        if self.scaler is not None:
-            self.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
-        self.waited = state["waited"]
-        self.stopping.restore(state["early_stopping"])
-        return int(state["batches"])
-
-    def _leave(self) -> None:
-        where = "" if self.checkpoints is None else f" (checkpoint in {self.checkpoints.folder})"
-        how = "nothing was kept: no folder was given" if self.checkpoints is None else "run the same command to go on"
-        message = f"{self.system.name} stopped at step {self.step} of {self.total}{where}; {how}"
-        if self.processes.rank == 0:
-            print(message, file=sys.stderr, flush=True)
-        if self.stop_signal == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
-        raise KeyboardInterrupt(message)
-
-    def _finish(self) -> dict[str, Any]:
-        best = self.stopping.best
-        if best is not None:
-            self.processes.barrier()
-            kept = self.checkpoints.load_best(best["file"]) if self.checkpoints is not None else self.best_in_memory
-            self._load_weights(kept)
-        self.system.eval()
-        return {
-            "steps": self.step,
-            "seconds": round(self.seconds, 3),
-            **self._speed(),
-            "stopped_early": self.stopping.stopped,
-            "best_step": best["step"] if best else None,
-            "best_loss": best["loss"] if best else None,
-            "precision": self.precision,
-            "device": self.device.type,
-            "processes": self.processes.size,
-        }
-
-    def close(self) -> None:
-        for parameter in [*self.untrained, *(p for theirs in self.parameters.values() for p in theirs)]:
-            parameter.requires_grad_(True)
-        self.batches.close()
-        if self.log is not None:
-            self.log.close()
-
-
-def _identity(system: System, config: TrainConfig, samples: int) -> dict[str, Any]:
-    """What a checkpoint must agree in with the training that goes on from it."""
-    computed = {name: value for name, value in config.to_dict().items() if name not in EXECUTION_FIELDS}
-    return {"system": system.name, "step_version": system.step_version, "samples": samples, **computed}
-
-
-def _averaged(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network).requires_grad_(False).eval()
+                training.close()
 
 
 @contextmanager
-def _stop_signals(loop: _Loop) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a wish that the loop grants after its step; a second one ends at once."""
+def stop_signals(training: Training) -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into a wish that is granted after the step; a second one ends at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def wish(number: int, _: Any) -> None:
-        loop.stop_signal = number
+        training.stop_signal = number
         signal.signal(number, before[number])
 
     for number in before:

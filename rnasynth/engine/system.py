@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from rnasynth.config import Config, check
 from rnasynth.errors import InputError
 
+# fields that change how a training is executed but not what is computed; a run is the same run whatever they are
+EXECUTION_FIELDS = ("device", "log_every", "checkpoint_every", "compile", "channels_last")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
@@ -198,6 +201,11 @@ class System(nn.Module):
     def validate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return means over a validation batch, among them "loss"; an empty dict: nothing to validate."""
         return {}
+
+    def identity(self, config: TrainConfig, samples: int) -> dict[str, Any]:
+        """Return what a checkpoint must agree in with the training that goes on from it."""
+        computed = {name: value for name, value in config.to_dict().items() if name not in EXECUTION_FIELDS}
+        return {"system": self.name, "step_version": self.step_version, "samples": samples, **computed}
 
     # ------------------------------------------------------------------ what runs.py asks for
     @classmethod

@@ -313,3 +313,20 @@ def test_kept_memory_gives_the_same_numbers() -> None:
     with kept_memory(torch.device("cpu")):
         kept = weights_of(run())
     assert same_bits(kept, weights_of(run()))
+
+
+def test_fp16_scales_the_loss_and_survives_a_resume(tmp_path: Path) -> None:
+    whole = run(folder=tmp_path / "whole", precision="fp16", steps=8)
+
+    def stop(step: int, current: object) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        part = config(steps=8, precision="fp16")
+        train(Toy(), Rows(), part, folder=tmp_path / "part", progress=False, on_step=stop)
+    resumed = run(folder=tmp_path / "part", precision="fp16", steps=8)
+    assert same_bits(weights_of(resumed), weights_of(whole))
+    assert all(torch.isfinite(value).all() for value in weights_of(whole).values())
+    records = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert records[-1]["scale_loss"] < records[0]["scale_loss"]

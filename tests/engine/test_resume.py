@@ -163,7 +163,7 @@ def test_a_resume_that_forgets_the_optimiser_is_noticed(tmp_path: Path, monkeypa
     """The same comparison on a broken variant: it must fail there."""
     whole, _ = undisturbed(tmp_path)
     stopped_at(9, tmp_path / "broken")
-    monkeypatch.setattr("rnasynth.engine.loop.restore_optimizer", lambda *_: None)
+    monkeypatch.setattr("rnasynth.engine.training.restore_optimizer", lambda *_: None)
     system = Toy(norm=True)
     train(system, Rows(), CONFIG, folder=tmp_path / "broken", validation=Rows(10, seed=1), progress=False)
     assert not same_bits(weights_of(system), whole)

@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
-from rnasynth.evaluation.metric import FeatureMetric
 from rnasynth.evaluation.proof import ConditioningProof
 from rnasynth.evaluation.retrieval import between_distance, energy_distance, rank_matrix, tissue_right, within_distance
 from rnasynth.evaluation.stats import Interval, bootstrap, permutation_p
-from rnasynth.features import FeatureNetwork, StainTexture, extract
+from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, extract
 
 Generate = Callable[..., NDArray[np.uint8]]
 """Called as generate(profiles: AnnData, n_per_profile: int, seed=int) -> uint8 (N, n_per_profile, px, px, 3)."""
-METRIC_TILES = 32  # real tiles of a training sample by which the metric is fitted
+REFERENCE_TILES = 2000  # real training tiles by which features are standardised
 
 
 def prove(
@@ -40,7 +39,7 @@ def prove(
     with_mean_profile: bool = True,
     tiles_per_profile: int = 16,
     groups: str = "split_group",
-    metric: FeatureMetric | None = None,
+    reference: FeatureStats | None = None,
     seed: int = 0,
     n_boot: int = 1000,
     n_permutations: int = 999,
@@ -59,7 +58,7 @@ def prove(
     with_mean_profile : also generate from `tissue_mean_profiles` of the training patients.
     tiles_per_profile : generated tiles a profile; as many real ones are used as there are.
     groups : column of `obs` that intervals count.
-    metric : how features are compared; by default fitted on the real tiles and profiles of the training patients.
+    reference : statistics by which features are standardised; by default of real tiles of the training samples.
     seed, n_boot, n_permutations : of the tiles, the bootstrap and the permutations.
 
     Raises
@@ -78,13 +77,11 @@ def prove(
     held_out, tile_ids = _with_tiles(cohort, split)
     names = [str(name) for name in held_out.obs_names]
     real = [extract(store, network, mpp_um=mpp_um, tile_ids=tile_ids[name], px=px) for name in names]
-    if metric is None:
+    if reference is None:
         training, training_ids = _with_tiles(cohort, "train")
-        parts = [
-            extract(store, network, mpp_um=mpp_um, tile_ids=training_ids[str(name)][:METRIC_TILES], px=px)
-            for name in training.obs_names
-        ]
-        metric = FeatureMetric.explained(parts, training, training.obs[groups].astype(str).to_numpy(), network.name)
+        pool = np.concatenate([training_ids[str(name)] for name in training.obs_names])
+        pool = np.random.default_rng(seed).permutation(pool)[:REFERENCE_TILES]
+        reference = FeatureStats.of(extract(store, network, mpp_um=mpp_um, tile_ids=pool, px=px), network.name)
 
     def features_of(source: Generate | Any, wanted: anndata.AnnData) -> list[NDArray[np.float32]]:
         call = getattr(source, "generate", source)
@@ -105,7 +102,7 @@ def prove(
         tissues=tissues,
         names=names,
         groups=held_out.obs[groups].astype(str).to_numpy(),
-        metric=metric,
+        reference=reference,
         by_mean=by_mean,
         by_label=None if label_generator is None else features_of(label_generator, held_out),
         seed=seed,
@@ -121,7 +118,7 @@ def prove_from_features(
     tissues: NDArray[Any],
     names: Sequence[str],
     groups: NDArray[Any],
-    metric: FeatureMetric,
+    reference: FeatureStats,
     by_mean: Sequence[NDArray[Any]] | None = None,
     by_label: Sequence[NDArray[Any]] | None = None,
     seed: int = 0,
@@ -142,7 +139,7 @@ def prove_from_features(
     counted = peers.any(axis=1)
     if not counted.any():
         raise InputError("held-out samples", expected="two or more in one tissue", found=f"{len(tissues)} in all")
-    own_z, real_z = ([metric(part) for part in parts] for parts in (own, real))
+    own_z, real_z = ([reference.scaled(part) for part in parts] for parts in (own, real))
     spread_own, spread_real = [within_distance(part) for part in own_z], [within_distance(part) for part in real_z]
     distance = np.full((len(own_z), len(real_z)), np.nan)  # [i, j]: tiles made from profile j to real tiles of i
     for i, j in zip(*np.nonzero(peers | np.eye(len(tissues), dtype=bool)), strict=True):
@@ -152,7 +149,7 @@ def prove_from_features(
     def against(parts: Sequence[NDArray[Any]] | None) -> NDArray[np.float64] | None:
         if parts is None:
             return None
-        return np.array([energy_distance(mine, metric(part)) for mine, part in zip(real_z, parts, strict=True)])
+        return np.array([energy_distance(mine, reference.scaled(part)) for mine, part in zip(real_z, parts, strict=True)])
 
     table = pd.DataFrame({"sample_id": list(names), "tissue": tissues, "group": groups, "own": np.diag(distance)})
     table["shuffled"] = shuffled
@@ -176,7 +173,7 @@ def prove_from_features(
 
     label_rank = None
     if by_label is not None:
-        label_means = np.stack([metric(part).mean(axis=0) for part in by_label])
+        label_means = np.stack([reference.scaled(part).mean(axis=0) for part in by_label])
         table["label_rank"] = np.diag(rank_matrix(label_means, real_means, tissues))
         label_rank = interval(table["label_rank"][counted], kept)
     rows = np.flatnonzero(counted)
@@ -189,8 +186,7 @@ def prove_from_features(
         seed=seed,
     )
     return ConditioningProof(
-        network=metric.network,
-        metric=metric.kind,
+        network=reference.network,
         n_samples=len(table),
         n_patients=int(pd.Series(groups).nunique()),
         tiles_per_profile=int(np.median([len(part) for part in own])),

@@ -20,11 +20,11 @@ NAMES = {
 
 @dataclass(frozen=True)
 class ConditioningProof:
-    """What was found; distances are energy distances of features (0: the same tiles), by patient.
+    """What was found; distances are energy distances of standardised features (0: the same tiles), by patient.
 
     Parameters
     ----------
-    network, metric : the feature network's name, and how its features are compared.
+    network : the feature network's name.
     n_samples, n_patients, tiles_per_profile : how much stands behind the numbers.
     own : distance from tiles made from a patient's own profile to the patient's real tiles.
     shuffled : the same, made from other held-out profiles of the same tissue (the mean over all of them).
@@ -41,7 +41,6 @@ class ConditioningProof:
     """
 
     network: str
-    metric: str
     n_samples: int
     n_patients: int
     tiles_per_profile: int

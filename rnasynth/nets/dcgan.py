@@ -59,7 +59,7 @@ class Generator(nn.Module):
     ----------
     input_dim : length of the input vector (latent, noise, or label and noise).
     image_px : side of the tile, one of `TILE_SIZES`.
-    width : channels at the highest hidden resolution; doubled at each lower one.
+    width : channels at half the tile's resolution; doubled at each lower one (halved for the last layer of "resize").
     max_width : at most this many channels anywhere.
     upsample : "resize" (nearest neighbour, then 3 x 3 convolution) or "transposed" (4 x 4, stride 2; as published).
     norm : "batch" (as published), "group" or "pixel" (per sample), "none".
@@ -89,8 +89,9 @@ class Generator(nn.Module):
             blocks += [_up(before, after, upsample, bias), _norm(norm, after), nn.ReLU()]
         if upsample == "resize":
             # one hidden layer at full resolution: after nearest-neighbour resizing a single 3 x 3 filter is too blunt
-            blocks += [_up(channels[-1], width, upsample, bias), _norm(norm, width), nn.ReLU()]
-            blocks += [nn.Conv2d(width, 3, 3, padding=1)]
+            last = max(4, width // 2)
+            blocks += [_up(channels[-1], last, upsample, bias), _norm(norm, last), nn.ReLU()]
+            blocks += [nn.Conv2d(last, 3, 3, padding=1)]
         else:
             blocks += [nn.ConvTranspose2d(channels[-1], 3, 4, stride=2, padding=1)]
         self.blocks = nn.Sequential(*blocks)

@@ -15,6 +15,7 @@ saved with the run.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
@@ -32,7 +33,6 @@ from rnasynth.nets.augment import flip, jitter_colour
 from rnasynth.nets.dcgan import Critic, Generator, levels
 
 SPREAD_FLOOR = 0.1  # a latent that hardly varies is divided by this share of the largest spread: its rounding is not signal
-MISSING_TISSUE = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def paper() -> GANConfig:
     """Return the published numbers: 256 px, 2,048 inputs, Adam 1e-3 and 4e-3, 600 tiles a patient (STAR Methods).
 
     The paper prints no batch size, number of critic steps or width: batch 8, one critic step and a width of 64 are the
-    released code's. Epochs are those of RNA-GAN on lung (11); 24 on brain, and 39 and 91 for the plain GAN.
+    released code's, lambda 10 is Gulrajani et al.'s. Epochs here are RNA-GAN's on lung; `preset` gives each system its own.
     """
     return GANConfig(
         tile_px=256,
@@ -172,6 +172,7 @@ class GANSystem(System):
     Config: ClassVar[type[Config]] = GANConfig
     step_version: ClassVar[int] = 1
     uses: ClassVar[Literal["latent", "tissue", "nothing"]]  # what is known of a sample: the condition
+    paper_epochs: ClassVar[float] = 91.0  # on lung; STAR Methods: 24 (RNA-GAN) and 39 (GAN) on brain cortex
 
     def __init__(self, config: GANConfig, facts: dict[str, Any]) -> None:
         """Build networks for `facts` (see `fitted`)."""
@@ -249,7 +250,6 @@ class GANSystem(System):
         """Return the loss of one phase; `batch` holds tile (B, 3, px, px) in [-1, 1] and condition (B, c)."""
         generator, critic = self.networks["generator"], cast(Critic, self.networks["critic"])
         config, condition = self.settings, batch["condition"]
-        critic.requires_grad_(phase == "critic")  # the generator's phase needs no gradients of the critic's weights
         inputs = self.inputs(condition, self.draw(noise))
         if phase == "generator":
             scores, read = critic.judge(generator(inputs), condition)
@@ -257,7 +257,7 @@ class GANSystem(System):
             metrics = {"loss_generator": loss.detach()}
             if read is not None:
                 with torch.no_grad():
-                    wanted = critic.judge(batch["tile"], condition)[1]
+                    wanted = cast(Tensor, critic.judge(batch["tile"], condition)[1])
                 matching = (read - wanted).square().mean()
                 metrics["matching_generator"] = matching.detach()
                 loss = loss + config.matching_weight * matching
@@ -297,7 +297,10 @@ class GANSystem(System):
     @classmethod
     def preset(cls, name: str) -> GANConfig:
         """Return the configuration of a preset."""
-        return {"demo": demo, "gpu": gpu, "paper": paper}[check_preset(name)]()
+        config = {"demo": demo, "gpu": gpu, "paper": paper}[check_preset(name)]()
+        if name == "paper":
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=cls.paper_epochs))
+        return config
 
     @classmethod
     def from_cohort(cls, config: GANConfig, cohort: Cohort, upstream: tuple[Any, ...] = ()) -> GANSystem:
@@ -316,7 +319,6 @@ class GANSystem(System):
             "latent_spread": [],
             "tissues": sorted(set(cohort.profiles.obs["tissue"][training].astype(str))),
             "tile_um": float(cohort.tiles.index["mpp_um"].median()) * cohort.tiles.tile_px,
-            "upstream": [str(run.id) for run in upstream],
         }
         latents = None
         if cls.uses == "latent":
@@ -373,15 +375,19 @@ class GANSystem(System):
         return ConditionedTiles(tiles, self.conditions, self.settings.tiles_per_patient, self.settings.train.seed)
 
     def fitted(self) -> dict[str, Any]:
-        """Return the facts that sampling needs: latent length, mean and spread, tissues, field of a tile in um, upstream."""
+        """Return the facts that sampling needs: latent length, mean and spread, tissues, field of a tile in um."""
         return self.facts
 
     @classmethod
     def from_run(cls, run: Any) -> Any:
-        """Return the trained generator, `systems.generation.TileGenerator`."""
-        from rnasynth.systems.generation import TileGenerator
+        """Return the trained generator of a finished run, with its upstream encoder."""
+        from rnasynth.systems.generation import TileGenerator  # it builds on this module
 
-        return TileGenerator.from_run(run)
+        system = cls(run.config, run.fitted)
+        system.networks["generator"].load_state_dict(run.networks()["generator"])
+        system.requires_grad_(False).eval()
+        encoder = run.upstream()[0].load() if cls.uses == "latent" else None
+        return TileGenerator(system, encoder=encoder, run_id=run.id)
 
 
 @register
@@ -391,6 +397,7 @@ class RNAGAN(GANSystem):
     name: ClassVar[str] = "rna-gan"
     upstream: ClassVar[tuple[str, ...]] = ("beta-vae",)
     uses = "latent"
+    paper_epochs = 11.0
 
 
 @register

@@ -24,11 +24,14 @@ from anndata import AnnData
 from rnasynth import files
 from rnasynth.config import config_hash, data_folder
 from rnasynth.data.cohorts import bulk, her2st, regions, slides
+from rnasynth.data.cohorts.comparability import comparability
 from rnasynth.data.cohorts.parts import Builder, Built, Sources, plain_obs
 from rnasynth.data.datasets import ArrayDataset, TileDataset
 from rnasynth.data.genes import dense
 from rnasynth.data.manifests import fetch, load_manifest
 from rnasynth.data.schema import Manifest
+from rnasynth.data.simulate import SimulationConfig, build_simulated
+from rnasynth.data.simulate.section import write_section
 from rnasynth.data.splits import SPLITS, check_splits, make_splits, stored_splits
 from rnasynth.data.tiles import TileStore
 from rnasynth.errors import InputError, SplitError
@@ -36,6 +39,7 @@ from rnasynth.errors import InputError, SplitError
 __all__ = ["ArrayDataset", "Cohort", "TileDataset", "comparability", "load_cohort", "make_splits"]
 
 VERSION = 1  # of the builders: a change that changes profiles or tiles raises it
+SIMULATED_BANNER = "SIMULATED cohort: no patient, no tissue. It shows what a method does where the truth is known."
 BUILDERS: dict[str, Builder] = {
     "her2st": her2st.build,
     "tcga-xena": bulk.build_xena,
@@ -229,24 +233,23 @@ def _sources(manifest: Manifest, base: Path, mirror: Path | None, progress: bool
 
 
 def _simulated(base: Path, seed: int, options: dict[str, Any]) -> Path:
-    from rnasynth.data.simulate import SimulationConfig, build_simulated
-    from rnasynth.data.simulate.section import PATIENT_OF_SECTION, write_section
-
+    """Build the simulated cohort. `workers` (default 1) render in processes; the cohort does not depend on it."""
+    workers = int(options.pop("workers", 1))
     config = SimulationConfig.from_dict({"seed": seed} | options)
     home = base / f"simulated-{config_hash({'config': config.to_dict(), 'version': VERSION})}"
 
     def build(building: Path) -> None:
-        build_simulated(building, config, workers=min(2, os.cpu_count() or 1))
-        section = write_section(building, config, PATIENT_OF_SECTION % config.patients)
+        build_simulated(building, config, workers=workers)
+        section = write_section(building, config)
         facts = {
             "name": "simulated",
             "simulated": True,
-            "banner": "SIMULATED cohort: no patient, no tissue. It shows that the methods work where the truth is known.",
+            "banner": SIMULATED_BANNER,
             "notes": [],
             "split_by": "patient",
             "stratify": "tissue",
             "splits": None,
-            "section": [section.name, 0.5],
+            "section": [section.name, config.mpp_um],
         }
         files.write_json(building / "cohort.json", facts)
 
@@ -325,42 +328,3 @@ def _open(home: Path, seed: int) -> Cohort:
     )
     cohort.check_splits()
     return cohort
-
-
-def comparability() -> pd.DataFrame:
-    """Return who may be compared with whom: index cohort; columns unit, tissues, comparable, images, survival."""
-    rows = [
-        ("simulated", "TPM", "five invented", "with other simulated cohorts of the same biology", "yes", "yes"),
-        ("her2st", "counts of a spot", "breast tumour", "spots within it, after scaling to 10,000 counts", "yes", "no"),
-        (
-            "tcga-xena",
-            "TPM",
-            "BLCA, STAD, COADREAD",
-            "its cancers with each other; gtex and geo by shared genes",
-            "no",
-            "yes",
-        ),
-        ("tcga-tiles", "z-scores within a cancer", "nine cancers", "only within one cancer", "a few patients", "yes"),
-        ("porpoise", "z-scores within a cancer", "nine cancers", "only within one cancer", "no", "yes"),
-        ("rtcga", "RSEM, normalised", "ACC, UVM, CHOL", "its cancers with each other", "no", "no"),
-        ("cognoma", "RSEM, normalised", "thirty cancers", "within it; rtcga by symbol", "no", "no"),
-        (
-            "gtex",
-            "TPM",
-            "healthy, by default five",
-            "its tissues with each other; external ones by shared genes",
-            "by hand",
-            "no",
-        ),
-        ("tcga", "TPM (STAR)", "as fetched", "its cancers with each other", "yes", "no"),
-        (
-            "geo",
-            "TPM (NCBI recompute)",
-            "lung, brain, colon",
-            "judged by a model of another cohort, never trained on",
-            "no",
-            "no",
-        ),
-    ]
-    table = pd.DataFrame(rows, columns=["cohort", "unit", "tissues", "comparable", "images", "survival"])
-    return table.set_index("cohort")

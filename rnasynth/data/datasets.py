@@ -44,7 +44,8 @@ class TileDataset:
             raise SplitError(
                 f"cohort {cohort.name}, split {split!r}", expected=f"one of {sorted(set(obs['split']))}", found="none"
             )
-        row_of = {sample: row for row, sample in enumerate(obs["sample_id"].astype(str)) if obs["split"].iloc[row] == split}
+        names, mine = obs["sample_id"].astype(str).to_numpy(), (obs["split"] == split).to_numpy()
+        row_of = dict(zip(names[mine], np.flatnonzero(mine), strict=True))
         rows = cohort.tiles.index["sample_id"].astype(str).map(row_of)
         there = rows.notna().to_numpy()
         self.store, self.split = cohort.tiles, split

@@ -178,7 +178,11 @@ def read_porpoise(
     Source: Chen et al., Cancer Cell 2022 (PORPOISE), datasets_csv; its `censorship` is 1 where the patient was alive.
     """
     with open_stream(path) as handle:
-        frame = pd.read_csv(handle, usecols=lambda name: name in PORPOISE_OBS or name.endswith("_rnaseq"))
+        frame = pd.read_csv(
+            handle,
+            usecols=lambda name: name in PORPOISE_OBS or name.endswith("_rnaseq"),
+            dtype={"site": str},  # tissue source sites: "2F", but also "22"
+        )
     columns = [column for column in frame.columns if column.endswith("_rnaseq")]
     if not columns or "case_id" not in frame:
         raise InputError(str(path), expected="columns case_id and SYMBOL_rnaseq", found=few(frame.columns))

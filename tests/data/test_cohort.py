@@ -265,6 +265,24 @@ def test_own_cohort_names_what_is_wrong_with_its_table(tmp_path: Path, change: A
         load_cohort(path, folder=tmp_path / "data")
 
 
+def test_simulated_cohort_is_labelled_split_and_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def section(folder: Path, config: Any) -> Path:  # rendering a whole section takes seconds, and has its own test
+        files.write_bytes(folder / "section.jpg", b"x")
+        return folder / "section.jpg"
+
+    monkeypatch.setattr(module, "write_section", section)
+    options = {"patients": 15, "tiles_per_patient": 2, "tile_px": 64, "genes": 120}
+    cohort = load_cohort("simulated", folder=tmp_path, **options)
+    assert cohort.simulated and "SIMULATED" in cohort.banner and cohort.truth["fractions"].shape[0] == 15
+    assert len(TileDataset(cohort, "train", 32)) == 2 * (cohort.profiles.obs["split"] == "train").sum() == 18
+    path, mpp_um = cohort.example_section()
+    assert path.is_file() and mpp_um == 0.5
+    assert load_cohort("simulated", folder=tmp_path, **options).fingerprint() == cohort.fingerprint()
+    assert load_cohort("simulated", folder=tmp_path, seed=1, **options).fingerprint() != cohort.fingerprint()
+    with pytest.raises(InputError, match="colour"):
+        load_cohort("simulated", folder=tmp_path, colour="blue")
+
+
 # ---------------------------------------------------------------- her2st's grid
 
 
@@ -419,6 +437,13 @@ def test_xena_keeps_patients_and_turns_censorship_round(mirror: Path, tmp_path: 
     assert (obs.loc[known.index, "event"] == 1 - known).all()
     part = load_cohort("tcga-xena", mirror=mirror, folder=tmp_path, cancers=["stad"])
     assert set(part.profiles.obs["tissue"]) == {"STAD"} and part.fingerprint() != cohort.fingerprint()
+
+
+@pytest.mark.real
+def test_profiles_scaled_within_a_cancer_say_so(mirror: Path, tmp_path: Path) -> None:
+    cohort = load_cohort("porpoise", mirror=mirror, folder=tmp_path, cancers=["lusc"])
+    assert "telling cancers apart" in cohort.banner and cohort.profiles.uns["unit"] == "zscore"
+    assert set(cohort.profiles.obs["event"]) == {0, 1} and "22" in set(cohort.profiles.obs["site"])
 
 
 @pytest.mark.real

@@ -17,7 +17,7 @@ from rnasynth.config import manifests_folder
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import SYSTEMS, Noise, TrainConfig, seeded, train
 from rnasynth.errors import InputError
-from rnasynth.systems.gan import GANConfig, GANSystem, LabelGAN, NarrowGAN, PlainGAN, RNAGAN
+from rnasynth.systems.gan import RNAGAN, GANConfig, GANSystem, LabelGAN, NarrowGAN, PlainGAN
 from tests.systems.gan_cohort import Components, small_config
 
 

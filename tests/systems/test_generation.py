@@ -15,7 +15,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.engine import seeded
 from rnasynth.errors import InputError
 from rnasynth.systems import generation
-from rnasynth.systems.gan import GANSystem, LabelGAN, PlainGAN, RNAGAN
+from rnasynth.systems.gan import RNAGAN, GANSystem, LabelGAN, PlainGAN
 from rnasynth.systems.generation import TileGenerator, generate_to_folder, read_profiles
 from tests.systems.gan_cohort import Components, small_config
 

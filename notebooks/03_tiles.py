@@ -33,8 +33,9 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/03_t
 
 # %% tags=["resolve"]
 import pandas as pd
+from rnasynth.data.simulate.section import read_truth
 from rnasynth.data.slides import open_slide
-from rnasynth.data.tissue import TileConfig, survey
+from rnasynth.data.tissue import TileConfig
 
 from rnasynth import plots
 from rnasynth.evaluation import describe
@@ -52,14 +53,14 @@ page = Page.open("03_tiles", preset=preset, cohort=cohort, seed=seed, out=out)
 data = page.load()
 path, slide_mpp_um = data.example_section()
 with open_slide(path, slide_mpp=slide_mpp_um) as slide:
-    surveys = {source: survey(slide, TileConfig(mask_source=source, seed=seed)) for source in ("thumbnail", "full")}
+    surveys = {source: describe.survey(slide, TileConfig(mask_source=source, seed=seed)) for source in ("thumbnail", "full")}
     thumbnail = slide.thumbnail(1200)
     thumbnail_mpp_um = slide.mpp_um * slide.width_px / thumbnail.shape[1]
 first = surveys["thumbnail"]
 page.figure(
     plots.slide_overview(
         thumbnail,
-        first.mask,
+        first.mask.share > 0.5,
         first.kept[["x_px", "y_px"]].to_numpy() * slide.mpp_um / thumbnail_mpp_um,
         mpp_um=thumbnail_mpp_um,
         box_um=256 * 0.5,
@@ -77,6 +78,9 @@ kept = {source: int(result.counts["kept"]) for source, result in surveys.items()
 page.number("tiles_kept_thumbnail_mask", kept["thumbnail"])
 page.number("tiles_kept_full_mask", kept["full"])
 page.number("kept_difference_share", abs(kept["full"] - kept["thumbnail"]) / max(kept["full"], 1))
+if data.simulated:  # the simulated section knows its tissue (without ink)
+    tissue, pen = read_truth(path)
+    page.number("mask_agreement_with_truth", describe.agreement(first.mask, tissue & ~pen), label="intersection over union")
 
 # %% [markdown]
 # ## The tiles in the store

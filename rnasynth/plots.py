@@ -15,6 +15,7 @@ import matplotlib.patches
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -177,7 +178,14 @@ def tile_grid(rows: Mapping[str, np.ndarray], *, mpp_um: float, bar_um: float | 
                     axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9.5)
         length = bar_um or _round_length(px * mpp_um / 4)
         corner = axes[-1, -1]
-        corner.plot([px * 0.94 - length / mpp_um, px * 0.94], [px * 0.92] * 2, color="black", lw=3, solid_capstyle="butt")
+        corner.plot(
+            [px * 0.94 - length / mpp_um, px * 0.94],
+            [px * 0.92] * 2,
+            color="black",
+            lw=3,
+            solid_capstyle="butt",
+            path_effects=[withStroke(linewidth=5.5, foreground="white")],
+        )
         figure.supxlabel(f"scale bar {length:g} µm; {px} px of {mpp_um:g} µm", fontsize=9, x=0.98, ha="right")
         return figure
 

@@ -105,7 +105,7 @@ class Training:
     def run(self, progress: bool, on_step: Callable[[int, System], None] | None) -> dict[str, Any]:
         """Take the steps that are missing and return the summary."""
         self._training_mode()
-        hidden = not progress or self.processes.rank != 0
+        hidden = None if progress and self.processes.rank == 0 else True  # None: shown on a terminal only
         bar = tqdm(total=self.total, initial=self.step, desc=self.system.name, unit="step", disable=hidden, leave=False)
         mark, elapsed = time.perf_counter(), self.seconds
         with bar:

@@ -201,7 +201,7 @@ def generate_to_folder(
         }
     )
     missing = np.flatnonzero([not (out / file).exists() for file in table["file"]])
-    with tqdm(total=len(missing), unit="tile", disable=not progress) as bar:
+    with tqdm(total=len(missing), unit="tile", disable=None if progress else True) as bar:
         for start in range(0, len(missing), batch):
             rows = missing[start : start + batch]
             samples = [str(name) for name in table["sample_id"].iloc[rows]]

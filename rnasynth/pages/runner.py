@@ -24,7 +24,8 @@ from rnasynth.pages.provenance import short_commit
 
 QUIET = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # ipykernel's debugger warns on each start with frozen modules
-    "PYTHONWARNINGS": "ignore::DeprecationWarning,ignore::FutureWarning",
+    # the last is said by tqdm, which some dependency imports, where there are no notebook widgets
+    "PYTHONWARNINGS": "ignore::DeprecationWarning,ignore::FutureWarning,ignore:IProgress not found",
     "TQDM_DISABLE": "1",  # a progress bar in a page would be hundreds of lines on standard error
     "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name in the home folder
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",

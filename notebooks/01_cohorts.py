@@ -32,9 +32,8 @@ seed: int = 0  # seed of the split and, for the simulated cohort, of the patient
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/01_cohorts
 
 # %% tags=["resolve"]
-from rnasynth.data.cohort import comparability
-
 from rnasynth import plots
+from rnasynth.data.cohort import comparability
 from rnasynth.evaluation import describe
 from rnasynth.pages import Page
 

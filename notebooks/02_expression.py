@@ -34,9 +34,9 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/02_e
 
 # %% tags=["resolve"]
 import pandas as pd
-from rnasynth.data.transform import Transform, default_scale, transforms_for
 
 from rnasynth import plots
+from rnasynth.data.transform import Transform, default_scale, transforms_for
 from rnasynth.evaluation import describe
 from rnasynth.pages import Page
 
@@ -105,8 +105,8 @@ for name, transform in fitted.items():
 page.figure(
     plots.embedding(pictures, axis_names=axes),
     "components",
-    caption="Test samples on the first two principal components of the training samples, by tissue. The table below holds the "
-    "share of variance that the colours suggest.",
+    caption="Test samples on the first two principal components of the training samples, by tissue. The table below "
+    "holds the share of variance that the colours suggest.",
     alt="Scatter plots of test samples on two principal components, one a transform, coloured and marked by tissue.",
     n=f"{test.n_obs} test samples",
 )

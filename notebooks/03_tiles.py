@@ -33,11 +33,11 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/03_t
 
 # %% tags=["resolve"]
 import pandas as pd
+
+from rnasynth import plots
 from rnasynth.data.simulate.section import read_truth
 from rnasynth.data.slides import open_slide
 from rnasynth.data.tissue import TileConfig
-
-from rnasynth import plots
 from rnasynth.evaluation import describe
 from rnasynth.pages import Page
 
@@ -67,7 +67,7 @@ page.figure(
     ),
     "section",
     caption=f"Section {path.stem}: as scanned, its tissue mask, and the tiles kept.",
-    alt="Three pictures of one tissue section: the scan, the black tissue mask, and the scan with a box around each tile kept.",
+    alt="One section three times: the scan, the black tissue mask, and the scan with a box around each tile kept.",
     n=f"{len(first.kept)} tiles of 1 section",
 )
 reasons = pd.DataFrame({source: result.counts for source, result in surveys.items()}).fillna(0).astype(int)
@@ -112,14 +112,15 @@ page.figure(
     n=f"{len(index):,} tiles",
 )
 page.number("mean_od_median", float(index["mean_od"].median()), label="median of mean optical density")
-page.number("od_share_between_patients", describe.variance_by_group(index[["mean_od"]].to_numpy(), index["patient_id"]))
+between = describe.variance_by_group(index[["mean_od"]].to_numpy(), index["patient_id"])
+page.number("od_share_between_patients", between, label="share of its variance between patients")
 page.verdicts()
 
 # %% [markdown]
 # ## Take-aways
 #
 # - The mask from a thumbnail decides almost every tile as the full resolution does; the table says how many it does not.
-# - Staining differs between patients: whatever generates tiles must be compared with real ones per patient, not only in total.
+# - Staining differs between patients: generated tiles must be compared with real ones patient by patient.
 #
 # ## Limits
 #

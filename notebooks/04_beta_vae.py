@@ -61,7 +61,7 @@ page.figure(
     ),
     "loss",
     caption="Reconstruction error and divergence from the prior over training.",
-    alt="Two line charts over training steps: mean squared error for training and validation, and divergence from the prior.",
+    alt="Two line charts over training steps: mean squared error, and divergence from the prior.",
     n=f"{data.only('train').profiles.n_obs} training profiles",
 )
 
@@ -75,7 +75,7 @@ for name, interval in report.numbers.items():
 page.figure(
     plots.intervals(report.by_tissue, x_label="RMSE on test patients (z-score), 95 % interval"),
     "rmse_by_tissue",
-    caption="Root mean squared error on test patients per tissue: beta-VAE, principal components of the same number, and the "
+    caption="Root mean squared error on test patients per tissue: beta-VAE, as many principal components, and the "
     "mean training profile. Intervals resample patients.",
     alt="Points with intervals of the reconstruction error per tissue for the beta-VAE and two baselines.",
     n=f"{data.only('test').profiles.obs['patient_id'].nunique()} test patients",

@@ -18,7 +18,7 @@
 # %% [markdown]
 # # RNA-GAN
 #
-# **Question.** Does the RNA reach the tile?
+# **Question.** Does RNA help, and does it reach the tile?
 #
 # **What you will see.** Tiles generated from the RNA of patients who were never trained on, beside their real tiles; and a
 # proof that does not rest on looking: is a generated tile nearer to its own patient's tissue than one made from another
@@ -78,8 +78,8 @@ page.figure(
         reference_label="no difference",
     ),
     "conditioning",
-    caption="How much further generated tiles lie from a held-out patient's real tiles when the generator is given something "
-    "else than that patient's RNA; above zero the RNA matters. Intervals resample split groups.",
+    caption="How much further generated tiles lie from a held-out patient's real tiles when the generator is given "
+    "something else than that patient's RNA; above zero the RNA matters. Intervals resample split groups.",
     alt="Points with intervals for three replacements of the patient's own RNA; a dashed line marks no difference.",
     n=f"{proof.n_groups} held-out samples",
 )
@@ -91,7 +91,8 @@ page.figure(
         reference_label="chance",
     ),
     "retrieval",
-    caption="Rank of the right sample among the held-out samples of the same tissue, by the distance of generated to real tiles.",
+    caption="Rank of the right sample among the held-out samples of the same tissue, "
+    "by the distance of generated to real tiles.",
     alt="Points with intervals of the retrieval score for both generators; a dashed line marks chance at one half.",
     n=f"{proof.n_groups} held-out samples",
 )
@@ -110,7 +111,7 @@ rows, mpp_um = conditioning.side_by_side(runs["RNA-GAN"].load(), runs["label onl
 page.figure(
     plots.tile_grid(rows, mpp_um=mpp_um),
     "samples",
-    caption="Real tiles of held-out samples (brought to the generator's pixel size) above tiles generated from their RNA and "
+    caption="Real tiles of held-out samples (at the generator's pixel size) above tiles generated from their RNA and "
     "from the tissue's name; first samples and first tiles, not selected.",
     alt="Rows of small tissue tiles: real ones, ones generated from RNA, ones generated from the label.",
     n="8 tiles a row",

@@ -393,6 +393,26 @@ def test_geo_turns_entrez_ids_into_ensembl_ids_and_reads_tissues(tmp_path: Path)
     assert adata.obs["tissue"].tolist() == ["colon", "colon", "unknown"] and "GSE120795" in built.notes[0]
 
 
+def test_tcga_keeps_one_profile_a_patient_and_takes_the_project_from_the_sheet(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"TCGA-AA-{i:04d}", kind) for i in range(4) for kind in (("01A", "11A") if i == 0 else ("01A",))]
+    sheet = ["File ID\tFile Name\tProject ID\tCase ID\tSample ID"]
+    for number, (case, kind) in enumerate(rows):
+        file = f"f{number}.rna_seq.augmented_star_gene_counts.tsv"
+        head = "gene_id\tgene_name\tgene_type\tunstranded\tstranded_first\tstranded_second\ttpm_unstranded"
+        lines = ["# gene-model: GENCODE v36", head + "\tfpkm_unstranded\tfpkm_uq_unstranded"]
+        lines += ["N_unmapped\t\t\t1\t1\t1\t\t\t"]
+        lines += [f"ENSG{i:011d}.1\tS{i}\tprotein_coding\t5\t2\t3\t{rng.gamma(0.5, 300):.4f}\t1\t1" for i in range(80)]
+        (tmp_path / "gdc" / f"id{number}").mkdir(parents=True)
+        (tmp_path / "gdc" / f"id{number}" / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        sheet.append(f"id{number}\t{file}\tTCGA-COAD\t{case}\t{case}-{kind}")
+    (tmp_path / "gdc_sample_sheet.tsv").write_text("\n".join(sheet) + "\n", encoding="utf-8")
+    built = module.slides.build_tcga(Sources(folder=tmp_path), tmp_path)
+    obs = built.profiles.obs
+    assert obs["sample_id"].tolist() == [f"TCGA-AA-{i:04d}" for i in range(4)] and set(obs["tissue"]) == {"TCGA-COAD"}
+    assert obs["barcode"].str.endswith("-01A").all() and "1 further" in built.notes[0]
+
+
 # ---------------------------------------------------------------- real files
 
 

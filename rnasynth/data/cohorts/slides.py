@@ -34,7 +34,7 @@ def build_tcga(
     One profile a patient, the primary tumour's first (`sample_id` is the patient's barcode, so that slides join); tissue
     is the project where the sample sheet says it, else "TCGA".
     """
-    adata = read_expression(sources.folder / "gdc", kind="gdc_star_counts", unit="tpm", genes=genes, duplicates="sum")
+    adata = read_expression(sources.folder, kind="gdc_star_counts", unit="tpm", genes=genes, duplicates="sum")
     kinds = adata.obs["sample_type"].astype(str) if "sample_type" in adata.obs else pd.Series("", index=adata.obs_names)
     rank = kinds.map({kind: place for place, kind in enumerate(PRIMARY_FIRST)}).fillna(len(PRIMARY_FIRST)).to_numpy()
     order = np.lexsort((adata.obs_names.to_numpy(dtype=str), rank))

@@ -73,6 +73,23 @@ def test_batches_keep_the_order_asked_for(tmp_path: Path) -> None:
     assert store.read_bytes(3)[:2] == b"\xff\xd8"
 
 
+def test_memory_of_a_batch_is_used_again_only_when_nobody_holds_it(tmp_path: Path) -> None:
+    write(tmp_path, "a", 40)
+    store = finish_store(tmp_path)
+    held = [store.read_float([number]) for number in range(32)]
+    views = [store.read_float([number])[0, 1] for number in range(32)]
+    for number in range(32):
+        assert (held[number] == to_float(store.read_batch([number]))).all()
+        assert (views[number] == held[number][0, 1]).all()
+    del held, views
+    places = set()
+    for number in range(20):
+        batch = store.read_float([number])
+        places.add(batch.data_ptr())
+        assert (batch == to_float(store.read_batch([number]))).all()
+    assert len(places) <= 3
+
+
 def test_a_value_is_an_image_under_the_big_endian_tile_number(tmp_path: Path) -> None:
     write(tmp_path, "a")
     with lmdb.open(str(tmp_path / "a"), readonly=True, lock=False) as env, env.begin() as transaction:

@@ -213,7 +213,9 @@ class _Fetch:
 
     def run(self, entries: tuple[ManifestFile, ...], progress: bool) -> FetchReport:
         total = sum(entry.bytes or 0 for entry in entries)
-        with tqdm(total=total, unit="B", unit_scale=True, desc=self.manifest.name, disable=None if progress else True) as self.bar:
+        with tqdm(
+            total=total, unit="B", unit_scale=True, desc=self.manifest.name, disable=None if progress else True
+        ) as self.bar:
             for entry in entries:
                 self.one(entry)
         for source in self.sources:

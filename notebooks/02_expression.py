@@ -77,7 +77,7 @@ page.figure(
 raw = test[:, list(fitted[names[0]].genes)].X
 shares = describe.zero_shares(raw)
 page.number("share_zero", shares["zero"], label="share of exact zeros")
-page.number("share_below_one", shares["below_one"], label="share strictly between 0 and 1")
+page.number("share_below_one", shares["below_one"], label="share strictly between 0 and 1, before any library scaling")
 rows = []
 for name, adata in z.items():
     broken = describe.order_broken(raw, adata.X)

@@ -88,6 +88,7 @@ def composition(counts: pd.DataFrame, *, unit: str = "patients") -> Figure:
         axis.set_yticks(np.arange(len(counts)), counts.index.astype(str))
         axis.invert_yaxis()
         axis.set_xlabel(unit)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(axis="y", visible=False)
         axis.legend(ncols=3, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
         return figure

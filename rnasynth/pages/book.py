@@ -25,7 +25,8 @@ from rnasynth.pages.page import build_folder
 from rnasynth.pages.tables import markdown_table
 
 OUTCOMES = "pages.json"  # written by the runner: what became of each page
-FRONT_FIGURES = ("07_rna_gan", "03_tiles", "01_cohorts")  # pages whose first figure may stand on the front page, best first
+# (page, figure) that may stand on the front page, best first
+FRONT_FIGURES = (("07_rna_gan", "samples"), ("03_tiles", "tiles"), ("03_tiles", "section"), ("01_cohorts", "composition"))
 _KEPT_METADATA = ("kernelspec", "language_info")
 
 
@@ -201,13 +202,13 @@ def summary(results: Mapping[str, Any]) -> str:
 
 
 def _fill_front(index: Path, folder: Path, cohort: str, preset: str) -> None:
-    """Put the first figure of the best page that ran on the front page, with its own caption and alternative text."""
-    for name in FRONT_FIGURES:
+    """Put the best figure of the pages that ran on the front page, with its own caption and alternative text."""
+    for name, wanted in FRONT_FIGURES:
         results = folder / name / "results.json"
         figures = read_json(results)["figures"] if results.is_file() else []
-        if not figures:
+        figure = next((entry for entry in figures if entry["name"] == wanted), None)
+        if figure is None:
             continue
-        figure = figures[0]
         write_bytes(index.parent / "front.png", (folder / name / figure["file"]).read_bytes())
         text = (
             f":::{{figure}} front.png\n:alt: {figure['alt']}\n\n{figure['caption']} From [its page](notebooks/{name}).\n:::"

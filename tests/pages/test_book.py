@@ -32,10 +32,10 @@ def docstrings() -> ModuleType:
 def leave(folder: Path, **changes: Any) -> None:
     """Leave what a page leaves."""
     (folder / "figures").mkdir(parents=True)
-    (folder / "figures" / "line.png").write_bytes(b"png")
+    (folder / "figures" / "tiles.png").write_bytes(b"png")
     results: dict[str, Any] = {
         "numbers": {"a": {"value": 1}, "b": {"value": 2}},
-        "figures": [{"name": "line", "file": "figures/line.png", "caption": "A line.", "alt": "Line."}],
+        "figures": [{"name": "tiles", "file": "figures/tiles.png", "caption": "A line.", "alt": "Line."}],
         "verdicts": [{"kind": "holds"}, {"kind": "holds"}, {"kind": "not attempted"}],
         "not_converged": [],
         "runs": [],
@@ -63,7 +63,7 @@ def test_the_assembled_book_has_every_page_run_or_explained(tmp_path: Path, writ
         assert list((tmp_path / "src").glob(f"{document}.*")), document
     notebook = json.loads((tmp_path / "src" / "notebooks" / "03_tiles.ipynb").read_text())
     assert notebook["cells"][0]["outputs"][0]["data"] == {"text/markdown": "**x**"}
-    assert (tmp_path / "src" / "notebooks" / "03_tiles" / "figures" / "line.png").is_file()
+    assert (tmp_path / "src" / "notebooks" / "03_tiles" / "figures" / "tiles.png").is_file()
     assert "it is meant for gtex" in (tmp_path / "src" / "notebooks" / "04_beta_vae.md").read_text()
     status = (tmp_path / "src" / "status.md").read_text()
     line = next(line for line in status.splitlines() if "[03_tiles](notebooks/03_tiles)" in line)

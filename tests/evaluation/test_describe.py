@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
+from rnasynth.data.tissue import Mask
+from rnasynth.data.transform import Transform
 from rnasynth.evaluation import describe
 
 
@@ -60,3 +62,20 @@ def test_components_are_fitted_on_training_samples_only() -> None:
     alone, share = describe.principal_components(train, train, 2)
     with_far, _ = describe.principal_components(train, far, 2)
     assert np.abs(alone.mean(0)).max() < 1e-4 and share.shape == (2,) and np.abs(with_far).max() > 10
+
+
+def test_missing_genes_cost_more_as_zero_than_as_the_training_mean() -> None:
+    generator = np.random.default_rng(0)
+    names = [f"G{i}" for i in range(60)]
+    x = generator.lognormal(3, 0.5, (80, 60)).astype("float32")
+    raw = AnnData(x, var=pd.DataFrame({"symbol": names}, index=names), uns={"unit": "tpm"})
+    mean = describe.missing_gene_error(Transform.fit(raw[:60].copy(), name="log2p1_zscore"), raw[60:].copy())
+    zero = describe.missing_gene_error(Transform.fit(raw[:60].copy(), name="paper_rna_cdm"), raw[60:].copy())
+    assert mean == pytest.approx(1.0, abs=0.15) and zero > 3 * mean
+
+
+def test_agreement_of_a_mask_with_itself_is_one_and_with_its_complement_zero() -> None:
+    truth = np.zeros((40, 60), bool)
+    truth[:, :30] = True
+    mask = Mask(truth[::2, ::2].astype("float32"), 2.0, 2.0, 200.0, 0.0, "thumbnail")
+    assert describe.agreement(mask, truth) == 1.0 and describe.agreement(mask, ~truth) == 0.0

@@ -107,6 +107,7 @@ class Slide:
         self.width_px, self.height_px = source.sizes_px[0]
         self.level_downsamples = source.downsamples
         self._source = source
+        self._geometry: dict[float, tuple[int, float]] = {}
 
     @property
     def reader(self) -> str:
@@ -132,13 +133,16 @@ class Slide:
         The coarsest level that is at least as fine as asked for. Within 2 % of a whole number the scale is that number
         (`SAME_SCALE`); below 1 the tile is upsampled, because the slide has nothing finer.
         """
+        if mpp_um in self._geometry:
+            return self._geometry[mpp_um]
         fine = [
             level for level, down in enumerate(self.level_downsamples) if self.mpp_um * down <= mpp_um * (1 + SAME_SCALE)
         ]
         level = max(fine, key=lambda one: self.level_downsamples[one]) if fine else 0
         scale = mpp_um / (self.mpp_um * self.level_downsamples[level])
         whole = max(1, round(scale))
-        return level, float(whole) if abs(scale / whole - 1) <= SAME_SCALE else scale
+        self._geometry[mpp_um] = level, float(whole) if abs(scale / whole - 1) <= SAME_SCALE else scale
+        return self._geometry[mpp_um]
 
     def span_px(self, tile_px: int, mpp_um: float) -> float:
         """Side of a tile in px of level 0: the step of a grid without gaps or overlaps, not rounded."""

@@ -25,9 +25,9 @@ GLASS_MAX_CHROMA = 35  # and nearly colourless: max - min of R, G, B is 0 to 18 
 MIN_CLASS_GAP = 12  # grey levels between the means of tissue and glass; an empty slide's noise gives 1 to 5
 MIN_GLASS_SHARE = 0.002  # a bright class smaller than this is highlights in tissue: no glass in the picture
 PAD_MAX = 8  # all channels at or below: black padding of scanners, no tissue
-MIN_OVERVIEW_PX = 512
-MASK_PX_PER_TILE = 16  # mask px across a tile, as far as `mask_px` allows
+MIN_OVERVIEW_PX, MASK_PX_PER_TILE = 512, 16  # mask px across a slide and across a tile, as far as `mask_px` allows
 SAMPLES_PER_SIDE = 32  # px a side that the rules for a read tile look at: a share of 0.1 is met within 0.01
+_GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601, as Pillow's
 PEN_BLACK_MAX = 35  # ink; at most 4 % of a real tile (folds, dense nuclei) is darker
 
 
@@ -190,8 +190,7 @@ def pen_pixels(rgb: np.ndarray) -> np.ndarray:
     -------
     Shape (...), bool.
     """
-    channels = rgb.astype(np.int16)
-    red, green, blue = channels[..., 0], channels[..., 1], channels[..., 2]
+    red, green, blue = (np.ascontiguousarray(rgb[..., channel]).astype(np.int16) for channel in range(3))
     value = np.maximum(np.maximum(red, green), blue)
     chroma = value - np.minimum(np.minimum(red, green), blue)
     is_green = (green >= red) & (green >= blue) & (4 * chroma > value) & (value > PEN_BLACK_MAX)
@@ -237,7 +236,7 @@ def tissue_mask(slide: Slide, config: TileConfig | None = None) -> Mask:
     else:
         share, px_x, px_y = _full_share(slide, threshold, config.drop_pen, block), float(block), float(block)
     if not share.any():
-        raise SlideError(f"slide {slide.slide_id}", expected="tissue", found="an empty mask", fix=f"look at {slide.path}")
+        raise SlideError(f"slide {slide.slide_id}", expected="tissue", found="an empty mask", fix="leave it out")
     return Mask(share, px_x, px_y, threshold, inked / seen, config.mask_source)
 
 
@@ -340,10 +339,11 @@ def keep_tile(tile: np.ndarray, config: TileConfig | None = None) -> tuple[bool,
     """
     config = config or TileConfig()
     step = max(1, min(tile.shape[:2]) // SAMPLES_PER_SIDE)
-    sample = np.ascontiguousarray(tile[step // 2 :: step, step // 2 :: step])
-    counts = np.bincount(_grey(sample).ravel(), minlength=LEVELS).cumsum()
-    low, high = np.searchsorted(counts, (0.01 * counts[-1], 0.99 * counts[-1]))
-    if high - low < config.min_contrast * (LEVELS - 1):
+    sample = tile[step // 2 :: step, step // 2 :: step]
+    grey = (sample @ _GREY_WEIGHTS).ravel()
+    low, high = int(0.01 * grey.size), int(0.99 * grey.size)
+    ranked = np.partition(grey, (low, high))
+    if ranked[high] - ranked[low] < config.min_contrast * (LEVELS - 1):
         return False, "low contrast"
     if config.drop_pen and pen_pixels(sample).mean() > config.max_pen:
         return False, "pen"

@@ -20,11 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnasynth.errors import InputError
+from rnasynth.nets.stain import concentrations, restain, strength
 
-# Optical density of pure haematoxylin and pure eosin in red, green and blue (Ruifrok and Johnston, Anal Quant Cytol
-# Histol 2001, table 1; the same values as in ImageJ's colour deconvolution and skimage's `rgb_from_hed`).
-HAEMATOXYLIN = (0.65, 0.70, 0.29)
-EOSIN = (0.07, 0.99, 0.11)
 WHITE_OD = 0.12  # mean optical density of the three channels below which a pixel is empty glass
 SCALES_UM = (1.0, 2.0, 4.0, 8.0, 16.0)  # centres of the texture bands, in um: chromatin, nucleus, gland wall, gland, field
 DARK_LEVELS = (0.4, 0.7, 1.0, 1.4)  # haematoxylin concentrations whose exceeding share is measured
@@ -70,12 +67,6 @@ class StainTexture:
     name = "stain-texture-1"
     dim = 60
 
-    def __init__(self) -> None:
-        h, e = (np.array(vector) / np.linalg.norm(vector) for vector in (HAEMATOXYLIN, EOSIN))
-        residual = np.cross(h, e)
-        basis = np.stack([h, e, residual / np.linalg.norm(residual)])
-        self._unmix = torch.tensor(np.linalg.inv(basis), dtype=torch.float32)
-
     def __call__(self, tiles: NDArray[np.uint8], mpp_um: float) -> NDArray[np.float32]:
         """Shape (B, H, W, 3) uint8 -> (B, 60) float32, all finite.
 
@@ -93,7 +84,7 @@ class StainTexture:
 
     def _measure(self, tiles: Tensor, mpp_um: float) -> Tensor:
         density = -torch.log((tiles.float() + 1.0) / 256.0)  # (B, H, W, 3), 0 for white
-        stains = (density.flatten(0, 2) @ self._unmix).view(density.shape)
+        stains = concentrations(tiles)
         h, e, grey = stains[..., 0], stains[..., 1], density.mean(dim=-1)
         features: list[Tensor] = []
         for channel in (h, e, grey):
@@ -128,6 +119,16 @@ class StainTexture:
         spread = centred.square().mean(dim=2).sqrt()
         features.append((centred[:, 0] * centred[:, 1]).mean(dim=1) / (spread[:, 0] * spread[:, 1] + 1e-4))
         return torch.stack(features, dim=1)
+
+
+def same_stain(tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Bring the tiles of one slide (or of one generated set) to the common stain; uint8 (N, H, W, 3) -> the same.
+
+    How strongly a slide was stained says nothing of its cells, and no RNA knows it.
+    """
+    _check_tiles(tiles)
+    given = torch.from_numpy(np.ascontiguousarray(tiles))
+    return restain(given, strength(given)).round().to(torch.uint8).numpy()
 
 
 class TorchFeatures:

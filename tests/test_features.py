@@ -13,7 +13,8 @@ from torch import nn
 from rnasynth.data.simulate import SimulationConfig
 from rnasynth.data.simulate.render import render_tile
 from rnasynth.errors import InputError
-from rnasynth.features import EOSIN, HAEMATOXYLIN, FeatureNetwork, FeatureStats, StainTexture, TorchFeatures, extract
+from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, TorchFeatures, extract, same_stain
+from rnasynth.nets.stain import EOSIN, HAEMATOXYLIN
 
 NETWORK = StainTexture()
 
@@ -174,3 +175,16 @@ def test_reference_statistics_are_those_of_numpy_and_carry_a_hash() -> None:
     assert (FeatureStats.of(constant, "x").scaled(constant)[:, 4] == 0).all()
     with pytest.raises(InputError):
         FeatureStats.of(values[:1], "x")
+
+
+def test_same_stain_removes_strength_and_hue_and_keeps_structure() -> None:
+    rng = np.random.default_rng(0)
+    h, e = rng.gamma(2.0, 0.2, (4, 48, 48)), rng.gamma(3.0, 0.15, (4, 48, 48))
+    weak, strong = (
+        np.stack([stained(a * s, b * t) for a, b in zip(h, e, strict=True)]) for s, t in ((0.8, 1.1), (1.3, 0.7))
+    )
+    assert np.abs(weak.astype(int) - strong).mean() > 10
+    assert np.abs(same_stain(weak).astype(int) - same_stain(strong)).mean() < 2
+    np.testing.assert_allclose(same_stain(same_stain(weak)).astype(int), same_stain(weak), atol=3)
+    white = np.full((1, 32, 32, 3), 255, np.uint8)
+    assert (same_stain(white) == 255).all()

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.linalg
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from rnasynth.errors import InputError
 from rnasynth.evaluation.stats import Interval
@@ -44,7 +45,7 @@ def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: Arra
     10.0
     """
     mean1, mean2 = (np.asarray(mu, dtype=np.float64).ravel() for mu in (mu1, mu2))
-    c1, c2 = (np.asarray(cov, dtype=np.float64) for cov in (cov1, cov2))
+    c1, c2 = (np.array(cov, dtype=np.float64) for cov in (cov1, cov2))
     d = len(mean1)
     if mean2.shape != (d,) or c1.shape != (d, d) or c2.shape != (d, d):
         shapes = f"{mean1.shape}, {c1.shape}, {mean2.shape}, {c2.shape}"
@@ -55,9 +56,9 @@ def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: Arra
     for name, cov in (("cov1", c1), ("cov2", c2)):
         if not np.allclose(cov, cov.T, rtol=1e-6, atol=1e-8 * max(1.0, float(np.abs(cov).max()))):
             raise InputError(f"frechet_distance, {name}", expected="a symmetric matrix", found="another")
-    factor = _factor(c1)
-    product = factor.T @ c2 @ factor
-    eigenvalues = scipy.linalg.eigvalsh((product + product.T) / 2, overwrite_a=True, check_finite=False)
+    factor = _factor(torch.from_numpy(c1))
+    product = factor.T @ torch.from_numpy(c2) @ factor
+    eigenvalues = torch.linalg.eigvalsh((product + product.T) / 2).numpy()
     if eigenvalues.size and eigenvalues[0] < -1e-6 * max(1e-12, eigenvalues[-1]):
         raise InputError(
             "frechet_distance", expected="positive semi-definite covariances", found=f"eigenvalue {eigenvalues[0]:.3g}"
@@ -127,17 +128,16 @@ def kid(
     return Interval(float(np.nanmean(values)), float(low), float(high), n, f"{n_subsets} subsets of {over}, 95% of them")
 
 
-def _factor(cov: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return L with L L^T = cov."""
-    try:
-        return scipy.linalg.cholesky(cov, lower=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        eigenvalues, vectors = scipy.linalg.eigh(cov, check_finite=False)
-        if eigenvalues[0] < -1e-6 * max(1e-12, eigenvalues[-1]):
-            raise InputError(
-                "frechet_distance, cov1", expected="positive semi-definite", found=f"eigenvalue {eigenvalues[0]:.3g}"
-            ) from None
-        return vectors * np.sqrt(np.clip(eigenvalues, 0.0, None))
+def _factor(cov: Tensor) -> Tensor:
+    """Return L with L L^T = cov, float64; torch's LAPACK is here many times as fast as SciPy's on few cores."""
+    factor, failed = torch.linalg.cholesky_ex(cov)
+    if not failed:
+        return factor
+    eigenvalues, vectors = torch.linalg.eigh(cov)
+    if eigenvalues[0] < -1e-6 * max(1e-12, float(eigenvalues[-1])):
+        found = f"eigenvalue {float(eigenvalues[0]):.3g}"
+        raise InputError("frechet_distance, cov1", expected="positive semi-definite", found=found)
+    return vectors * eigenvalues.clamp(min=0.0).sqrt()
 
 
 def _draw(generator: np.random.Generator, n: int, size: int, groups: ArrayLike | None) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.proof import ConditioningProof
 from rnasynth.evaluation.retrieval import between_distance, energy_distance, rank_matrix, tissue_right, within_distance
 from rnasynth.evaluation.stats import Interval, bootstrap, permutation_p
-from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, extract
+from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, extract, same_stain
 
 Generate = Callable[..., NDArray[np.uint8]]
 """Called as generate(profiles: AnnData, n_per_profile: int, seed=int) -> uint8 (N, n_per_profile, px, px, 3)."""
@@ -38,6 +38,7 @@ def prove(
     split: str = "test",
     with_mean_profile: bool = True,
     tiles_per_profile: int = 16,
+    restained: bool = True,
     groups: str = "split_group",
     reference: FeatureStats | None = None,
     seed: int = 0,
@@ -57,6 +58,7 @@ def prove(
     split : the held-out split.
     with_mean_profile : also generate from `tissue_mean_profiles` of the training patients.
     tiles_per_profile : generated tiles a profile; as many real ones are used as there are.
+    restained : bring the real tiles of every sample, and every generated set, to one stain first (`features.same_stain`).
     groups : column of `obs` that intervals count.
     reference : statistics by which features are standardised; by default of real tiles of the training samples.
     seed, n_boot, n_permutations : of the tiles, the bootstrap and the permutations.
@@ -76,17 +78,21 @@ def prove(
     mpp_um = float(store.index["mpp_um"].median()) * store.tile_px / px
     held_out, tile_ids = _with_tiles(cohort, split)
     names = [str(name) for name in held_out.obs_names]
-    real = [extract(store, network, mpp_um=mpp_um, tile_ids=tile_ids[name], px=px) for name in names]
+
+    def described(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return extract(same_stain(tiles) if restained else tiles, network, mpp_um=mpp_um)
+
+    real = [described(store.read_batch(tile_ids[name], px=px)) for name in names]
     if reference is None:
         training, training_ids = _with_tiles(cohort, "train")
-        pool = np.concatenate([training_ids[str(name)] for name in training.obs_names])
-        pool = np.random.default_rng(seed).permutation(pool)[:REFERENCE_TILES]
-        reference = FeatureStats.of(extract(store, network, mpp_um=mpp_um, tile_ids=pool, px=px), network.name)
+        each = max(2, REFERENCE_TILES // len(training))
+        parts = [described(store.read_batch(training_ids[str(name)][:each], px=px)) for name in training.obs_names]
+        reference = FeatureStats.of(np.concatenate(parts), network.name)
 
     def features_of(source: Generate | Any, wanted: anndata.AnnData) -> list[NDArray[np.float32]]:
         call = getattr(source, "generate", source)
         parts = (call(wanted[[row]].copy(), tiles_per_profile, seed=seed)[0] for row in range(wanted.n_obs))
-        return [network(part, mpp_um) for part in parts]
+        return [described(part) for part in parts]
 
     tissues = held_out.obs["tissue"].astype(str).to_numpy()
     by_mean = None

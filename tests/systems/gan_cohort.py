@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from rnasynth.data.cohort import Cohort, load_cohort
 from rnasynth.data.transform import Transform
 from rnasynth.engine import TrainConfig
-from rnasynth.systems.gan import GANConfig, demo
+from rnasynth.systems.gan_config import GANConfig, demo
 
 
 def small_cohort(folder: Path, *, patients: int = 25, tiles: int = 4) -> Cohort:

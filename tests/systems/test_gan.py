@@ -17,7 +17,8 @@ from rnasynth.config import manifests_folder
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import SYSTEMS, Noise, TrainConfig, seeded, train
 from rnasynth.errors import InputError
-from rnasynth.systems.gan import RNAGAN, GANConfig, GANSystem, LabelGAN, NarrowGAN, PlainGAN
+from rnasynth.systems.gan import RNAGAN, GANSystem, LabelGAN, NarrowGAN, PlainGAN
+from rnasynth.systems.gan_config import GANConfig
 from tests.systems.gan_cohort import Components, small_config
 
 
@@ -138,7 +139,7 @@ def test_dataset_joins_each_tile_with_its_own_sample_and_caps_tiles(cohort: Coho
 
 
 def test_cached_tiles_equal_streamed_ones(cohort: Cohort, upstream: Components, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnasynth.systems.gan import ConditionedTiles
+    from rnasynth.systems.gan_data import ConditionedTiles
 
     cached = build(PlainGAN, cohort, upstream).dataset(cohort, "train")
     monkeypatch.setattr(ConditionedTiles, "CACHE_BYTES", 0)
@@ -276,3 +277,15 @@ def test_training_by_the_engine_moves_both_networks_and_keeps_an_average(cohort:
     for key, old in before.items():
         assert any(not torch.equal(a, b) for a, b in zip(old, system.networks[key].parameters(), strict=True)), key
     assert "generator" in system.averaged
+
+
+def test_tiles_of_all_samples_are_brought_to_one_stain(cohort: Cohort, upstream: Components) -> None:
+    from rnasynth.nets.stain import STRENGTH, strength
+
+    def strengths(same: bool) -> np.ndarray:
+        data = build(PlainGAN, cohort, upstream, same_stain=same).dataset(cohort, "train")
+        tiles = (data.fetch(np.arange(len(data)))["tile"].permute(0, 2, 3, 1) + 1) * 127.5
+        return np.array([strength(tiles[data.samples == sample]).numpy() for sample in np.unique(data.samples)])
+
+    assert strengths(False).std(axis=0).min() > 0.1
+    np.testing.assert_allclose(strengths(True), STRENGTH, atol=0.05)

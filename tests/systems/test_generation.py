@@ -9,12 +9,15 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from rnasynth.data.cohort import Cohort
-from rnasynth.engine import seeded
+from rnasynth.engine import TrainConfig, seeded
 from rnasynth.errors import InputError
+from rnasynth.runs import get_or_train, load_run
 from rnasynth.systems import generation
+from rnasynth.systems.beta_vae import BetaVAEConfig
 from rnasynth.systems.gan import RNAGAN, GANSystem, LabelGAN, PlainGAN
 from rnasynth.systems.generation import TileGenerator, generate_to_folder, read_profiles
 from tests.systems.gan_cohort import Components, small_config
@@ -192,3 +195,20 @@ def test_files_of_profiles_are_read_or_refused(cohort: Cohort, tmp_path: Path) -
     for name, said in cases.items():
         with pytest.raises(InputError, match=said):
             read_profiles(tmp_path / name)
+
+
+@pytest.mark.slow
+def test_a_finished_run_makes_tiles_from_profiles_by_itself(cohort: Cohort, tmp_path: Path) -> None:
+    vae = BetaVAEConfig(hidden=(16, 8), latent=4, lr=1e-3, n_genes=60, train=TrainConfig(steps=10, batch_size=8))
+    first = get_or_train("beta-vae", vae, cohort, folder=tmp_path, progress=False)
+    run = get_or_train("rna-gan", small_config(), cohort, upstream=[first], folder=tmp_path, progress=False)
+    table = generate_to_folder(run, cohort.profiles[:2].copy(), tmp_path / "out", 2, seed=1)
+    assert set(table["run_id"]) == {run.id} and len(list((tmp_path / "out").rglob("*.png"))) == 4
+    loaded = load_run(run.path).load()
+    assert loaded.mpp_um == 2.0 and loaded.px == 32
+    made = loaded.generate(cohort.profiles[:2].copy(), 2, seed=1)
+    assert nearly_equal(np.asarray(Image.open(tmp_path / "out" / table["file"].iloc[0])), made[0, 0])
+    averaged = run.networks()["generator"]
+    assert any(not torch.equal(averaged[name], tensor) for name, tensor in run.networks(ema=False)["generator"].items())
+    state = loaded.network.state_dict()
+    assert all(torch.equal(averaged[name], state[name]) for name in averaged)  # tiles come from the moving average

@@ -221,7 +221,7 @@ class SlideSource:
         return np.array(_on_white(self._slide.read_region(at, level, (width_px, height_px))))
 
     def _compare_probes(self) -> None:
-        """Refuse the direct reader unless it equals OpenSlide on three tiles of level 0 and one of levels addressed alike."""
+        """Refuse the direct reader unless it equals OpenSlide: on three tiles of level 0, one of each whole downsample."""
         assert self._direct is not None
         for level, layout in enumerate(self._direct.levels):
             if layout is None or not float(self.downsamples[level]).is_integer():

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -43,6 +44,10 @@ def fetch(
     name: Annotated[str, typer.Argument(help="Cohort, as `data_manifests/NAME.yaml` names it, or the path of a manifest.")],
     mirror: Mirror = None,
     to: Annotated[Path | None, typer.Option("--to", help="Folder for the files (default: the data folder).")] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Groups of files to fetch, such as a section.")] = None,
+    gdc_manifest: Annotated[
+        Path | None, typer.Option("--gdc-manifest", help="For tcga: the list of files that the GDC portal gives.")
+    ] = None,
 ) -> None:
     """Fetch and verify a cohort's files; what is there already is checked and kept.
 
@@ -50,8 +55,12 @@ def fetch(
     """
     from rnasynth.data import manifests
 
-    report = manifests.fetch(name, to=to, mirror=mirror)
-    typer.echo(str(report))
+    report = manifests.fetch(name, to=to, mirror=mirror, only=only or None, gdc_manifest=gdc_manifest)
+    typer.echo(f"{report.folder}: {len(report.done)} fetched, {len(report.cached)} there already and verified")
+    for path in report.locked:
+        typer.echo(f"  {path}: no hash was known; locked to what came now")
+    for path in report.missing:
+        typer.echo(f"  {path}: missing, {report.reasons.get(path, 'not available')}")
 
 
 @app.command()
@@ -68,6 +77,9 @@ def tile(
         int, typer.Option("--max-tiles", help="At most this many tiles a slide, drawn with the seed.")
     ] = 4000,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="csv with columns slide_id and patient_id; TCGA barcodes need none.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Processes on this machine.")] = 1,
     scheduler: Annotated[str | None, typer.Option("--scheduler", help="Address of a Dask scheduler to use instead.")] = None,
 ) -> None:
@@ -79,10 +91,24 @@ def tile(
     from rnasynth.data.tissue import TileConfig
 
     config = TileConfig(tile_px=tile_px, mpp_um=mpp, max_tiles=max_tiles, seed=seed)
-    report = tile_slides(slides, out, config, slide_mpp=slide_mpp, workers=workers, scheduler=scheduler)
+    patient_of = None if patients is None else _patient_table(patients)
+    report = tile_slides(
+        slides, out, config, slide_mpp=slide_mpp, workers=workers, scheduler=scheduler, patient_of=patient_of
+    )
     typer.echo(f"{report.kept:,} tiles of {len(report.slides)} slides in {out}")
     for reason, count in report.dropped_by_reason.items():
         typer.echo(f"  dropped, {reason}: {count:,}")
+
+
+def _patient_table(path: Path) -> dict[str, str]:
+    import pandas as pd
+
+    if not path.is_file():
+        raise InputError(str(path), expected="a csv with columns slide_id and patient_id", found="no such file")
+    table = pd.read_csv(path, dtype=str)
+    if not {"slide_id", "patient_id"} <= set(table.columns):
+        raise InputError(str(path), expected="columns slide_id and patient_id", found=", ".join(map(str, table.columns)))
+    return dict(zip(table["slide_id"], table["patient_id"], strict=True))
 
 
 @app.command()
@@ -129,6 +155,10 @@ def book(
     cohort: Annotated[str, typer.Option("--cohort")] = "simulated",
     preset: Annotated[str, typer.Option("--preset", help="demo, gpu or paper.")] = "demo",
     pages: Annotated[str, typer.Option("--pages", help="Numbers of the pages to run, such as 04,05; all by default.")] = "",
+    seed: Annotated[int, typer.Option("--seed", help="Of the splits, the training and the simulated patients.")] = 0,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="A page's own parameter: --set tiles_per_profile=8")
+    ] = None,
     mirror: Mirror = None,
     force: Annotated[bool, typer.Option("--force", help="Run pages again whose inputs did not change.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", help="Pages at a time.")] = 1,
@@ -142,8 +172,21 @@ def book(
     from rnasynth.pages.runner import build_book, run_pages
 
     chosen = [number.strip() for number in pages.split(",") if number.strip()] or None
-    run_pages(cohort, preset, pages=chosen, force=force, jobs=jobs)
+    run_pages(cohort, preset, pages=chosen, force=force, jobs=jobs, seed=seed, parameters=_assignments(changes or []))
     typer.echo(f"The book is at {build_book(cohort, preset)}")
+
+
+def _assignments(texts: list[str]) -> dict[str, object]:
+    values: dict[str, object] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise InputError(f"--set {text}", expected="name=value", found="no '='")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return values
 
 
 @app.command()

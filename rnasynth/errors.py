@@ -70,8 +70,13 @@ class PartialFailure(RnasynthError):
 
     def __init__(self, subject: str, failures: Mapping[str, str], *, fix: str = "") -> None:
         self.failures = dict(failures)
+        self.task = subject
         listed = "".join(f"\n  {name}: {reason}" for name, reason in self.failures.items())
         super().__init__(f"{subject}: {len(self.failures)} failed{listed}", fix=fix)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (PartialFailure, (self.subject, self.failures))
+        return (_rebuild_partial, (self.task, self.failures, self.fix))
+
+
+def _rebuild_partial(task: str, failures: Mapping[str, str], fix: str) -> PartialFailure:
+    return PartialFailure(task, failures, fix=fix)

@@ -124,7 +124,10 @@ def tile_slides(
         )
     else:
         done = _on_dask(todo, workers, scheduler)
-    with closing(done) as running, tqdm(total=len(tasks), initial=len(outcomes), unit="slide", disable=None if progress else True) as bar:
+    with (
+        closing(done) as running,
+        tqdm(total=len(tasks), initial=len(outcomes), unit="slide", disable=None if progress else True) as bar,
+    ):
         for outcome in running:
             outcomes[outcome.slide_id] = outcome
             bar.update()
@@ -296,7 +299,14 @@ def _write_slide(task: _Task, grid: pd.DataFrame, progress: bool) -> SlideOutcom
         fractions = grid["tissue_fraction"].to_numpy()[start:]
         with (
             closing(tiles),
-            tqdm(total=len(grid), initial=start, desc=task.slide_id, unit="tile", leave=False, disable=None if progress else True) as bar,
+            tqdm(
+                total=len(grid),
+                initial=start,
+                desc=task.slide_id,
+                unit="tile",
+                leave=False,
+                disable=None if progress else True,
+            ) as bar,
         ):
             for (tile, mpp_um), (x_px, y_px), fraction in zip(tiles, xy[start:], fractions, strict=True):
                 keep, reason = keep_tile(tile, task.config)

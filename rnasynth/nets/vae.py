@@ -44,9 +44,7 @@ class BetaVAE(nn.Module):
         first: list[nn.Module] = [nn.Dropout(input_dropout)] if input_dropout else []
         self.encoder = nn.Sequential(*first, *_layers(widths))
         self.to_latent = nn.Linear(widths[-1], 2 * latent)
-        self.decoder = nn.Sequential(
-            *_layers([latent, *reversed(hidden)]), nn.Linear(widths[1], n_genes)
-        )
+        self.decoder = nn.Sequential(*_layers([latent, *reversed(hidden)]), nn.Linear(widths[1], n_genes))
         self.output = output
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:

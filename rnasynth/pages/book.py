@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from rnasynth.config import project_folder
+from rnasynth.config import manifests_folder, project_folder
 from rnasynth.errors import InputError, PartialFailure
 from rnasynth.files import read_json, replace, write_bytes, write_text
 from rnasynth.pages import checks, provenance, stamps
@@ -115,6 +115,8 @@ def assemble(
     write_text(to / "status.md", (to / "status.md").read_text(encoding="utf-8").replace(
         "%STATUS%", status_markdown(pages, folder, outcomes, cohort=cohort, preset=preset)
     ))  # fmt: skip
+    ledger = (to / "decisions.md").read_text(encoding="utf-8").replace("%LEDGER%", ledger_markdown(folder))
+    write_text(to / "decisions.md", ledger)
     _fill_front(to / "index.md", folder, cohort, preset)
     toc = yaml.safe_load((to / "_toc.yml").read_text(encoding="utf-8"))
     listed = [toc["root"], *_files(toc)]
@@ -185,6 +187,29 @@ def status_markdown(
     columns = ["page", "preset", "cohort", "time", "memory", "result", "commit and date"]
     table = markdown_table(pd.DataFrame(rows, columns=columns))
     return re.sub(r"\\\[(.+?)\\\]\(notebooks/(.+?)\)", lambda m: f"[{_bare(m[1])}](notebooks/{_bare(m[2])})", table)
+
+
+def ledger_markdown(folder: Path) -> str:
+    """Return the ledger of deviations: paper, released code, here, and the effect that the pages of `folder` measured."""
+    rows = []
+    for entry in pd.read_csv(manifests_folder() / "deviations.csv", dtype=str, keep_default_na=False).itertuples():
+        results = folder / str(entry.page) / "results.json"
+        numbers = read_json(results)["numbers"] if results.is_file() else {}
+        effect = {name: numbers.get(name, {}).get("value") for name in (entry.published_number, entry.here_number) if name}
+        values = ["not measured" if value is None else f"{value:.4g}" for value in effect.values()]
+        rows.append(
+            {
+                "what": entry.what,
+                "paper": entry.paper,
+                "released code": entry.released_code,
+                "here": entry.here,
+                "effect, measured as": entry.measure,
+                "as published": values[0],
+                "as here": values[1] if len(values) > 1 else "",
+                "page": str(entry.page),
+            }
+        )
+    return markdown_table(pd.DataFrame(rows))
 
 
 def _bare(text: str) -> str:

@@ -93,7 +93,7 @@ def gpu() -> BetaVAEConfig:
 def paper_rna_gan() -> BetaVAEConfig:
     """Return RNA-GAN's numbers (Cell Reports Methods 2023, STAR Methods, "beta-VAE architecture").
 
-    The transform is "log, then z-score", by the natural log of the released code; the patience of the early stopping is not printed.
+    The transform is "log, then z-score", by the natural log of the released code; the patience is not printed.
     """
     return BetaVAEConfig(
         hidden=(6000, 4096),

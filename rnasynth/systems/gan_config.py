@@ -87,13 +87,13 @@ def demo() -> GANConfig:
         tiles_per_patient=24,
         noise_dim=32,
         width_generator=24,
-        width_critic=24,
-        matching_weight=1.0,
+        width_critic=32,
+        matching_weight=10.0,
         critic_steps=2,
-        lr_generator=1e-3,
-        lr_critic=1e-3,
-        ema_decay=0.995,
-        train=TrainConfig(steps=800, batch_size=64, checkpoint_every=0, log_every=10, validate_every=0),
+        lr_generator=2e-3,
+        lr_critic=2e-3,
+        ema_decay=0.99,
+        train=TrainConfig(steps=700, batch_size=32, channels_last=True, checkpoint_every=0, log_every=10, validate_every=0),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rnasynth import files
 from rnasynth.config import project_folder
 from rnasynth.errors import InputError
 from rnasynth.pages import book, stamps
@@ -118,3 +119,11 @@ def test_sections_become_lists_and_prose_is_escaped(docstrings: ModuleType) -> N
 
 def test_titles_that_are_no_sections_stay_prose(docstrings: ModuleType) -> None:
     assert docstrings.sections(["A table", "-------", "x"]) == [("", ["A table", "-------", "x"])]
+
+
+def test_ledger_takes_its_numbers_from_the_pages_and_says_where_there_are_none(tmp_path: Path) -> None:
+    files.write_json(
+        tmp_path / "02_expression" / "results.json", {"numbers": {"out_of_tanh_reach_log2p1_zscore": {"value": 0.25}}}
+    )
+    table = book.ledger_markdown(tmp_path)
+    assert "0.25" in table and "not measured" in table and "tanh" in table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,14 +15,14 @@ from rnasynth.data.simulate import SimulationConfig
 from rnasynth.data.simulate.render import render_tile
 from rnasynth.errors import InputError
 from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, TorchFeatures, extract, same_stain
-from rnasynth.nets.stain import EOSIN, HAEMATOXYLIN
+from rnasynth.nets.stain import COMMON, EOSIN, HAEMATOXYLIN
 
 NETWORK = StainTexture()
 
 
-def stained(h: NDArray[np.float64], e: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Beer-Lambert with the fixed vectors: concentrations (H, W) each -> uint8 tile."""
-    vectors = np.array([np.array(v) / np.linalg.norm(v) for v in (HAEMATOXYLIN, EOSIN)])
+def stained(h: NDArray[np.float64], e: NDArray[np.float64], colours: Any = (HAEMATOXYLIN, EOSIN)) -> NDArray[np.uint8]:
+    """Beer-Lambert with fixed vectors: concentrations (H, W) each -> uint8 tile."""
+    vectors = np.array([np.array(v) / np.linalg.norm(v) for v in colours])
     light = 256 * np.exp(-np.tensordot(np.stack([h, e], axis=-1), vectors, axes=1)) - 1
     return np.clip(np.round(light), 0, 255).astype(np.uint8)
 
@@ -181,7 +182,7 @@ def test_same_stain_removes_strength_and_hue_and_keeps_structure() -> None:
     rng = np.random.default_rng(0)
     h, e = rng.gamma(2.0, 0.2, (4, 48, 48)), rng.gamma(3.0, 0.15, (4, 48, 48))
     weak, strong = (
-        np.stack([stained(a * s, b * t) for a, b in zip(h, e, strict=True)]) for s, t in ((0.8, 1.1), (1.3, 0.7))
+        np.stack([stained(a * s, b * t, COMMON) for a, b in zip(h, e, strict=True)]) for s, t in ((0.8, 1.1), (1.3, 0.7))
     )
     assert np.abs(weak.astype(int) - strong).mean() > 10
     assert np.abs(same_stain(weak).astype(int) - same_stain(strong)).mean() < 2

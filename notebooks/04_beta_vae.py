@@ -73,14 +73,14 @@ report = expression.reconstruction_report(vae, data, seed=seed)
 for name, interval in report.numbers.items():
     page.number(name, interval, unit="z-score" if name.startswith(("rmse", "mae")) else "")
 page.figure(
-    plots.intervals(report.by_tissue, x_label="RMSE on test patients (z-score), 95 % interval"),
+    plots.intervals(report.by_tissue, x_label="RMSE on test samples (z-score), 95 % interval"),
     "rmse_by_tissue",
-    caption="Root mean squared error on test patients per tissue: beta-VAE, as many principal components, and the "
-    "mean training profile. Intervals resample patients.",
+    caption="Root mean squared error on test samples per tissue: beta-VAE, as many principal components, and the "
+    f"mean training profile. Intervals resample {report.unit}.",
     alt="Points with intervals of the reconstruction error per tissue for the beta-VAE and two baselines.",
-    n=f"{data.only('test').profiles.obs['patient_id'].nunique()} test patients",
+    n=f"{data.only('test').profiles.n_obs} test samples",
 )
-page.table(report.table, caption="Error on test patients, with 95 % intervals over patients")
+page.table(report.table, caption=f"Error on test samples, with 95 % intervals over {report.unit}")
 if not report.beats_mean:
     page.not_converged("the beta-VAE does not beat the mean training profile on the test patients")
 

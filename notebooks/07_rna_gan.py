@@ -79,9 +79,9 @@ page.figure(
     ),
     "conditioning",
     caption="How much further generated tiles lie from a held-out patient's real tiles when the generator is given "
-    "something else than that patient's RNA; above zero the RNA matters. Intervals resample split groups.",
+    f"something else than that patient's RNA; above zero the RNA matters. Intervals resample {proof.unit}.",
     alt="Points with intervals for three replacements of the patient's own RNA; a dashed line marks no difference.",
-    n=f"{proof.n_groups} held-out samples",
+    n=f"{proof.n_samples} held-out samples, {proof.n_patients} patients or sections",
 )
 page.figure(
     plots.intervals(
@@ -94,8 +94,9 @@ page.figure(
     caption="Rank of the right sample among the held-out samples of the same tissue, "
     "by the distance of generated to real tiles.",
     alt="Points with intervals of the retrieval score for both generators; a dashed line marks chance at one half.",
-    n=f"{proof.n_groups} held-out samples",
+    n=f"{proof.n_samples} held-out samples, {proof.n_patients} patients or sections",
 )
+page.note(proof.verdict())
 if not proof.beats_label:
     page.not_converged(
         "generated from its own RNA, a tile is not measurably nearer to its patient than one made from the label"

@@ -20,7 +20,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.proof import ConditioningProof
 from rnasynth.evaluation.retrieval import between_distance, energy_distance, rank_matrix, tissue_right, within_distance
-from rnasynth.evaluation.stats import Interval, bootstrap, permutation_p
+from rnasynth.evaluation.stats import Interval, bootstrap, permutation_p, resampling_units
 from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, extract, same_stain
 
 Generate = Callable[..., NDArray[np.uint8]]
@@ -157,7 +157,8 @@ def prove_from_features(
             return None
         return np.array([energy_distance(mine, reference.scaled(part)) for mine, part in zip(real_z, parts, strict=True)])
 
-    table = pd.DataFrame({"sample_id": list(names), "tissue": tissues, "group": groups, "own": np.diag(distance)})
+    units, unit = resampling_units(groups)
+    table = pd.DataFrame({"sample_id": list(names), "tissue": tissues, "group": units, "own": np.diag(distance)})
     table["shuffled"] = shuffled
     for name, column in (("mean_profile", against(by_mean)), ("label", against(by_label))):
         if column is not None:
@@ -195,6 +196,7 @@ def prove_from_features(
         network=reference.network,
         n_samples=len(table),
         n_patients=int(pd.Series(groups).nunique()),
+        unit=unit,
         tiles_per_profile=int(np.median([len(part) for part in own])),
         own=interval(table["own"], table),
         shuffled=interval(kept["shuffled"], kept),

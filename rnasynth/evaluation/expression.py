@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
 from rnasynth.errors import InputError, SplitError
-from rnasynth.evaluation.stats import Interval, bootstrap
+from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 
 ACTIVE_NATS = 0.01  # a latent dimension below this divergence from its prior carries nothing
 MIN_PATIENTS = 2  # of a tissue, to be listed
@@ -115,6 +115,7 @@ class ReconstructionReport:
     kl_per_dimension : shape (latent,), nats, mean over the test samples.
     active_dimensions : how many of them are above 0.01 nats.
     beats_mean : the whole interval of `rmse_gain_mean` lies above 0.
+    unit : what the intervals resample, see `stats.resampling_units`.
     """
 
     numbers: dict[str, Interval]
@@ -123,6 +124,7 @@ class ReconstructionReport:
     kl_per_dimension: NDArray[np.float64]
     active_dimensions: int
     beats_mean: bool
+    unit: str
 
 
 def reconstruction_report(system: Any, cohort: Any, *, seed: int = 0, n_boot: int = 1000) -> ReconstructionReport:
@@ -150,12 +152,11 @@ def reconstruction_report(system: Any, cohort: Any, *, seed: int = 0, n_boot: in
         f"PCA, {latent_mean.shape[1]} components": pca_baseline(z_train, z_test, latent_mean.shape[1], seed=seed),
         "mean training profile": mean_baseline(z_train, z_test),
     }
-    numbers, table, by_tissue = compare(
-        z_test, made, patients=test.obs["split_group"], tissues=test.obs["tissue"], n_boot=n_boot, seed=seed
-    )
+    units, unit = resampling_units(test.obs["split_group"])
+    numbers, table, by_tissue = compare(z_test, made, patients=units, tissues=test.obs["tissue"], n_boot=n_boot, seed=seed)
     gain = numbers["rmse_gain_mean"]
     kl = 0.5 * (np.square(latent_mean) + np.exp(latent_logvar) - 1 - latent_logvar).mean(axis=0, dtype=np.float64)
-    return ReconstructionReport(numbers, by_tissue, table, kl, int((kl > ACTIVE_NATS).sum()), bool(gain.low > 0))
+    return ReconstructionReport(numbers, by_tissue, table, kl, int((kl > ACTIVE_NATS).sum()), bool(gain.low > 0), unit)
 
 
 def compare(

@@ -26,6 +26,7 @@ class ConditioningProof:
     ----------
     network : the feature network's name.
     n_samples, n_patients, tiles_per_profile : how much stands behind the numbers.
+    unit : what the intervals resample, see `stats.resampling_units`.
     own : distance from tiles made from a patient's own profile to the patient's real tiles.
     shuffled : the same, made from other held-out profiles of the same tissue (the mean over all of them).
     mean_profile : made from the mean training profile of the tissue; None where not asked.
@@ -43,6 +44,7 @@ class ConditioningProof:
     network: str
     n_samples: int
     n_patients: int
+    unit: str
     tiles_per_profile: int
     own: Interval
     shuffled: Interval
@@ -61,8 +63,8 @@ class ConditioningProof:
 
     @property
     def n_groups(self) -> int:
-        """How many independent units the intervals count."""
-        return self.n_patients
+        """How many units the intervals count."""
+        return self.own.n
 
     @property
     def numbers(self) -> dict[str, Interval]:
@@ -103,8 +105,9 @@ class ConditioningProof:
     def verdict(self) -> str:
         """Say in one sentence what the intervals allow, and no more."""
         if not math.isfinite(self.gain_over_shuffled.low):
-            return f"Not decided: {self.n_patients} patient(s) give no interval."
-        told = [
+            return f"Not decided: {self.n_groups} {self.unit} give no interval."
+        told = [] if self.n_patients > 1 else ["Within one split group, and of no other"]
+        told += [
             "The profile reaches the tile"
             if self.beats_shuffled and self.retrieves
             else "It is not shown that more than the tissue reaches the tile"

@@ -112,6 +112,22 @@ def bootstrap(
     return Interval(value, float(low), float(high), n_groups, name)
 
 
+def resampling_units(groups: ArrayLike) -> tuple[NDArray[np.str_], str]:
+    """Choose what a bootstrap resamples: the groups, or, where all samples are of one group, the samples.
+
+    An interval over the samples of one group (her2st: the spots of one section) speaks for that group alone, and is too
+    narrow where its samples resemble each other; whatever uses it must show the second value.
+
+    Returns
+    -------
+    One id a sample for `bootstrap(groups=)`, and the unit in words: "split groups", or "samples of one split group".
+    """
+    names = np.asarray(groups).astype(str)
+    if len(np.unique(names)) > 1:
+        return names, "split groups"
+    return np.arange(len(names)).astype(str), "samples of one split group"
+
+
 def permutation_p(
     statistic: Statistic,
     fixed: ArrayLike,

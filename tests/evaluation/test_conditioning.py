@@ -208,7 +208,7 @@ def test_energy_distance_does_not_reward_an_average_tile() -> None:
     assert energy_distance(np.array([[0.0], [2.0]]), np.array([[1.0], [1.0]])) == pytest.approx(2 * 1 - 2 - 0)
 
 
-def test_intervals_count_patients(cohort: Cohort, heard: ConditioningProof) -> None:
+def test_intervals_count_patients_and_the_samples_of_a_single_one(cohort: Cohort, heard: ConditioningProof) -> None:
     proof = heard
     assert proof.n_patients == proof.n_groups == proof.own.n == TISSUES * PATIENTS // 2
     obs = cohort.profiles.obs.copy()
@@ -216,8 +216,8 @@ def test_intervals_count_patients(cohort: Cohort, heard: ConditioningProof) -> N
     profiles = cohort.profiles.copy()
     profiles.obs = obs
     one = found(dataclasses.replace(cohort, profiles=profiles), listening)
-    assert one.n_patients == 1 and not one.beats_label and not one.retrieves
-    assert one.verdict().startswith("Not decided")
+    assert one.n_patients == 1 and one.unit == "samples of one split group" and one.own.n == one.n_samples
+    assert one.verdict().startswith("Within one split group")
 
 
 def test_numbers_are_json_and_tables_are_what_plots_take(heard: ConditioningProof) -> None:

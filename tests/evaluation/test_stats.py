@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnasynth.errors import InputError
-from rnasynth.evaluation.stats import Interval, binomial_interval, bootstrap, permutation_p, spearman, spearman_interval
+from rnasynth.evaluation.stats import (
+    Interval,
+    binomial_interval,
+    bootstrap,
+    permutation_p,
+    resampling_units,
+    spearman,
+    spearman_interval,
+)
 
 CLUSTERED_PATIENTS, CLUSTERED_TILES = 30, 20
 
@@ -136,3 +144,10 @@ def test_lengths_that_differ_are_an_error() -> None:
         bootstrap(np.mean, [1.0, 2.0], groups=["a"])
     with pytest.raises(InputError):
         bootstrap(np.mean, [])
+
+
+def test_one_held_out_group_is_resampled_by_its_samples_and_says_so() -> None:
+    several, unit = resampling_units(["a", "a", "b"])
+    assert list(several) == ["a", "a", "b"] and unit == "split groups"
+    one, unit = resampling_units(["a", "a", "a"])
+    assert len(set(one)) == 3 and unit == "samples of one split group"

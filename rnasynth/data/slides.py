@@ -108,6 +108,7 @@ class Slide:
         self.level_downsamples = source.downsamples
         self._source = source
         self._geometry: dict[float, tuple[int, float]] = {}
+        self._closed = False
 
     @property
     def reader(self) -> str:
@@ -115,8 +116,10 @@ class Slide:
         return self._source.reader
 
     def close(self) -> None:
-        """Close the file; reading afterwards is an error of the caller."""
-        self._source.close()
+        """Close the file, if it is open; reading afterwards is an error of the caller."""
+        if not self._closed:
+            self._closed = True
+            self._source.close()
 
     def __enter__(self) -> Slide:
         return self

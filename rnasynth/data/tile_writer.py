@@ -36,6 +36,7 @@ FAILED_SUFFIX = ".failed.json"
 INDEX_COLUMNS = (
     "tile_id", "slide_id", "tile", "patient_id", "sample_id", "x_px", "y_px", "mpp_um", "tissue_fraction", "mean_od",
 )  # fmt: skip
+SLIDE_COLUMNS = INDEX_COLUMNS[1:]
 _DTYPES = dict.fromkeys(("tile", "x_px", "y_px"), "int64") | dict.fromkeys(
     ("mpp_um", "tissue_fraction", "mean_od"), "float64"
 )
@@ -89,6 +90,7 @@ class TileWriter:
         self._pending: list[tuple[int, bytes, dict[str, Any]]] = []
         self._lock: int | None = take_lock(self.store, slide_id)
         self._env: lmdb.Environment | None = None
+        self._hash: Any = hashlib.sha256()  # of what is committed, as `slide_hash`; None where another run began the slide
         try:
             if self._final.exists():
                 raise StoreError(f"slide {slide_id} in {store}", found="it is finished already", fix="read it, or remove it")
@@ -124,7 +126,7 @@ class TileWriter:
                         found=f"{field} {resumed[field]}",
                         fix=f"go on with what it was begun with, or remove {self._folder}",
                     )
-            self._state = resumed
+            self._state, self._hash = resumed, None
         self.position: int = self._state["position"]  # number of the next coordinate
         self._committed = self.position
         self._dropped: Counter[str] = Counter(self._state["dropped"])
@@ -202,8 +204,16 @@ class TileWriter:
             _commit(self._env, puts)
         except lmdb.Error as error:
             raise damaged(self._folder, error) from error
-        self._state, self._committed = state, self.position
+        checksum = None if self._hash is None else self._hash.copy()
+        if checksum is not None:
+            _add_to_hash(checksum, ((self._named(values), content) for _, content, values in whole))
+        self._state, self._committed, self._hash = state, self.position, checksum
         self._pending.clear()
+
+    def _named(self, values: Mapping[str, Any]) -> list[Any]:
+        """One row's values in the order of `slide_table`."""
+        row = {**values, "slide_id": self.slide_id, "patient_id": self._state["patient_id"]}
+        return [row[name] for name in SLIDE_COLUMNS]
 
     def finish(self) -> None:
         """Commit, write the slide's index and facts, and give the folder its final name; the writer is then closed."""
@@ -211,9 +221,11 @@ class TileWriter:
         assert self._env is not None
         with self._env.begin(buffers=True) as transaction:
             rows = _stored_rows(transaction)
-            content = (transaction.get(tile_key(row["tile"])) for row in rows)
             table = slide_table(self.slide_id, self._state["patient_id"], rows)
-            checksum = slide_hash(table, content)
+            if self._hash is not None:
+                checksum = self._hash.hexdigest()
+            else:
+                checksum = slide_hash(table, (bytes(transaction.get(tile_key(row["tile"]), b"")) for row in rows))
         self._env.close()
         self._env = None
         with files.atomic_path(self._folder / "index.parquet") as temporary:
@@ -267,17 +279,21 @@ def _stored_rows(transaction: lmdb.Transaction) -> list[dict[str, Any]]:
 
 def slide_table(slide_id: str, patient_id: str, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Index rows of one slide: `INDEX_COLUMNS` without `tile_id`, in the order of the tile numbers."""
-    table = pd.DataFrame(list(rows), columns=[name for name in INDEX_COLUMNS if name != "tile_id"])
+    table = pd.DataFrame(list(rows), columns=list(SLIDE_COLUMNS))
     return table.assign(slide_id=slide_id, patient_id=patient_id).astype(_DTYPES)
 
 
 def slide_hash(table: pd.DataFrame, contents: Iterable[bytes]) -> str:
     """SHA-256 over each row of `slide_table` and the encoded bytes of its tile."""
     checksum = hashlib.sha256()
-    for row, content in zip(table.itertuples(index=False, name=None), contents, strict=True):
+    _add_to_hash(checksum, zip(table.itertuples(index=False, name=None), contents, strict=True))
+    return checksum.hexdigest()
+
+
+def _add_to_hash(checksum: Any, tiles: Iterable[tuple[Iterable[Any], bytes]]) -> None:
+    for row, content in tiles:
         checksum.update(json.dumps([*row, len(content)]).encode())
         checksum.update(content)
-    return checksum.hexdigest()
 
 
 def begun(store: Path, slide_id: str) -> dict[str, Any] | None:

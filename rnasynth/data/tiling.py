@@ -273,15 +273,19 @@ def _tile_slide(task: _Task, *, alone: bool = False, progress: bool = False) -> 
     """Tile one slide, from its committed position on; errors of the slide become its outcome, unless it is `alone`."""
     try:
         slide = open_slide(task.path, slide_mpp=task.slide_mpp)
-        with slide:
+        try:
             grid = tile_grid(slide, tissue_mask(slide, task.config), task.config)
+        except BaseException:
+            slide.close()
+            raise
     except RnasynthError as error:
         if alone:
             raise  # the call itself is wrong: nothing was written, nothing is in quarantine
         return _quarantine(task, str(error))
     try:
-        _forget_old_failure(task)
-        return _write_slide(task, grid, progress)
+        with slide:
+            _forget_old_failure(task)
+            return _write_slide(task, slide, grid, progress)
     except StoreError as error:  # another process has the slide, or its partial folder is damaged: not the slide's fault
         if alone:
             raise
@@ -290,12 +294,12 @@ def _tile_slide(task: _Task, *, alone: bool = False, progress: bool = False) -> 
         return _quarantine(task, str(error))
 
 
-def _write_slide(task: _Task, grid: pd.DataFrame, progress: bool) -> SlideOutcome:
+def _write_slide(task: _Task, slide: Slide, grid: pd.DataFrame, progress: bool) -> SlideOutcome:
     xy = grid[["x_px", "y_px"]].to_numpy(np.int64)
     meta = task.meta | {"grid": hashlib.sha256(xy.tobytes()).hexdigest()[:16]}
     with TileWriter(task.store, task.slide_id, patient_id=task.patient_id, meta=meta, quality=task.quality) as writer:
         start = writer.position
-        tiles = _read_tiles(task, xy[start:])
+        tiles = _read_tiles(task, slide, xy[start:])
         fractions = grid["tissue_fraction"].to_numpy()[start:]
         with (
             closing(tiles),
@@ -326,10 +330,13 @@ def _write_slide(task: _Task, grid: pd.DataFrame, progress: bool) -> SlideOutcom
         return SlideOutcome(slide_id=task.slide_id, kept=writer.kept, dropped=dropped)
 
 
-def _read_tiles(task: _Task, xy: np.ndarray) -> Generator[tuple[np.ndarray, float], None, None]:
-    """Tiles at `xy` with their um/px; where one cannot be read, the slide is opened anew, once for that tile."""
+def _read_tiles(task: _Task, first: Slide, xy: np.ndarray) -> Generator[tuple[np.ndarray, float], None, None]:
+    """Tiles at `xy` with their um/px; where one cannot be read, the slide is opened anew, once for that tile.
+
+    `first` is the open slide; it is closed here.
+    """
     number, retried = 0, -1
-    slide: Slide | None = None
+    slide: Slide | None = first
     try:
         while number < len(xy):
             try:

@@ -92,6 +92,11 @@ def test_optical_density_is_the_mean_over_pixels_and_channels() -> None:
     assert mean_optical_density(tile) == pytest.approx(-np.log(np.maximum(tile, 1) / 255).mean(), abs=1e-6)
 
 
+def test_optical_density_of_a_large_tile_is_taken_from_rows_all_over_it() -> None:
+    tile = np.repeat(np.linspace(40, 250, 256).astype(np.uint8), 256 * 3).reshape(256, 256, 3)
+    assert mean_optical_density(tile) == pytest.approx(-np.log(tile / 255).mean(), rel=0.02)
+
+
 def test_float_range_layout_and_inverse() -> None:
     batch = np.stack([noise(seed) for seed in range(3)])
     batch[0, 0, 0], batch[0, 0, 1] = 0, 255

@@ -19,6 +19,7 @@ from rnasynth.data.slides import Slide, open_slide
 from rnasynth.data.tissue import (
     Mask,
     TileConfig,
+    _may_be_pen,
     centred_grid,
     keep_tile,
     pen_pixels,
@@ -216,6 +217,12 @@ def test_pen_on_a_tile_is_dropped_unless_wanted(pen: str) -> None:
     assert keep_tile(tile) == (True, "")
     assert keep_tile(marked) == (False, "pen")
     assert keep_tile(marked, TileConfig(drop_pen=False)) == (True, "")
+
+
+def test_the_cheap_look_for_pen_passes_every_ink() -> None:
+    rgb = np.stack(np.meshgrid(*[np.arange(0, 256, 3, dtype=np.uint8)] * 3), -1).reshape(-1, 3)
+    ink = rgb[pen_pixels(rgb)]
+    assert len(ink) > 1000 and all(_may_be_pen(part, 0.999) for part in ink[:, None])
 
 
 def test_pen_is_taken_out_of_the_mask(tmp_path: Path) -> None:

@@ -157,6 +157,11 @@ class GANSystem(System):
             tiles = jitter_colour(tiles, noise.uniform(1.0 - half, 1.0 + half, 3))
         return tiles
 
+    def schedule(self, key: str, step: int) -> float:
+        """Return 1, then a linear fall to 0 over the last `lr_decay` of the steps."""
+        share = self.settings.lr_decay
+        return 1.0 if share == 0 else min(1.0, (1.0 - step / max(1, self.total_steps)) / share)
+
     def optimizer(self, key: str) -> torch.optim.Optimizer:
         """Return Adam with the network's learning rate."""
         config = self.settings

@@ -52,6 +52,8 @@ class GANConfig(Config):
     """Adam's learning rate of the generator."""
     lr_critic: float = 1e-3
     """Adam's learning rate of the critic."""
+    lr_decay: float = 0.0
+    """Share of the steps, at the end, over which both learning rates fall linearly to 0; 0: constant, as published."""
     beta1: float = 0.5
     """Adam's first beta."""
     beta2: float = 0.999
@@ -76,6 +78,7 @@ class GANConfig(Config):
             check(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("lr_generator", "lr_critic"):
             check(self, name, getattr(self, name) > 0, "more than 0")
+        check(self, "lr_decay", 0 <= self.lr_decay <= 1, "in [0, 1]")
         for name in ("beta1", "beta2", "ema_decay"):
             check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
 
@@ -88,12 +91,13 @@ def demo() -> GANConfig:
         noise_dim=32,
         width_generator=24,
         width_critic=32,
-        matching_weight=10.0,
-        critic_steps=2,
-        lr_generator=2e-3,
-        lr_critic=2e-3,
-        ema_decay=0.99,
-        train=TrainConfig(steps=700, batch_size=32, channels_last=True, checkpoint_every=0, log_every=10, validate_every=0),
+        matching_weight=3.0,
+        critic_steps=1,
+        lr_generator=1e-3,
+        lr_critic=4e-3,
+        lr_decay=0.5,
+        ema_decay=0.995,
+        train=TrainConfig(steps=1100, batch_size=32, channels_last=True, checkpoint_every=0, log_every=10, validate_every=0),
     )
 
 
@@ -107,6 +111,7 @@ def gpu() -> GANConfig:
         critic_steps=3,
         lr_generator=3e-4,
         lr_critic=3e-4,
+        lr_decay=0.25,
         train=TrainConfig(
             steps=60_000, batch_size=128, precision="auto", log_every=50, checkpoint_every=2_000, validate_every=0
         ),
@@ -137,6 +142,7 @@ def paper() -> GANConfig:
         penalty_at="generated",
         lr_generator=1e-3,
         lr_critic=4e-3,
+        lr_decay=0.0,
         beta1=0.5,
         beta2=0.999,
         ema_decay=0.0,

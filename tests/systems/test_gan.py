@@ -289,3 +289,12 @@ def test_tiles_of_all_samples_are_brought_to_one_stain(cohort: Cohort, upstream:
 
     assert strengths(False).std(axis=0).min() > 0.1
     np.testing.assert_allclose(strengths(True) - STRENGTH, 0, atol=0.05)
+
+
+def test_learning_rates_fall_to_nothing_at_the_end_or_stay_as_published(cohort: Cohort, upstream: Components) -> None:
+    def rates(share: float) -> list[float]:
+        system = RNAGAN.from_cohort(dataclasses.replace(small_config(), lr_decay=share), cohort, (upstream,))
+        system.total_steps = 100
+        return [system.schedule("critic", step) for step in (0, 50, 75, 100)]
+
+    assert rates(0.5) == [1.0, 1.0, 0.5, 0.0] and rates(0.0) == [1.0] * 4

@@ -5,8 +5,8 @@
 The engine does all its bookkeeping (metrics lines, finite checks, schedule, data order, noise keyed by position); no
 moving average, as published; no checkpoint falls into the timed steps. The alternative is what a user writes: an fp32
 loop with `torch.optim.Adam(model.parameters())`. Each contender runs in processes of its own, in turns, because the
-memory that one keeps would help the other; about 6 GB each. Seconds are those of the processor, as in all benchmarks here,
-so that other work on the machine counts little.
+memory that one keeps would help the other; about 6 GB each. Seconds are those of the processor, over all
+threads, so that other work on the machine counts little (the other benchmarks measure by the clock).
 """
 
 from __future__ import annotations

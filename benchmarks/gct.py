@@ -82,7 +82,7 @@ def run(repeats: int = 3) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "gene_tpm.gct.gz"
         write_gct(path)
-        ours_mb = peak_of("rnasynth", path)  # before pandas: a child process starts from its parent's peak
+        ours_mb = peak_of("rnasynth", path)
         pandas_mb = peak_of("pandas", path)
         np.testing.assert_array_equal(with_rnasynth(path), with_pandas(path))
         seconds = interleaved(lambda: with_rnasynth(path), lambda: with_pandas(path), repeats, warm_up=False)

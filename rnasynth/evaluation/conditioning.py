@@ -7,7 +7,6 @@ excludes no difference.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -252,8 +251,8 @@ def critic_curves(metrics: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tu
     for title, metric in (("critic distance", "wasserstein"), ("gradient penalty", "penalty")):
         panels[title] = {}
         for name, table in metrics.items():
-            column = next((str(found) for found in table.columns if re.split(r"[/.:]", str(found))[-1] == metric), None)
-            if column is not None:
+            column = f"critic_{metric}"  # the engine writes PHASE_METRIC
+            if column in table:
                 rows = table.dropna(subset=[column])
                 panels[title][name] = (rows["step"].to_numpy(), rows[column].to_numpy())
     return panels

@@ -3,7 +3,8 @@
 Source: RNA-GAN, Cell Reports Methods 2023 (STAR Methods, eq. 3 to 5). One step, one network pair and one sampler for
 all four systems, which differ in the generator's input alone:
 
-    rna-gan      latent of the profile + uniform noise in [-0.3, 0.3]          (the paper's eq. 5, as its text says it)
+    rna-gan      latent of the profile + uniform noise in [-0.3, 0.3]          (the paper's eq. 5, as its text says it);
+                 beside it, by option, Gaussian noise                          (not published; off in `paper`)
     gan          Gaussian noise                                                (the paper's plain GAN)
     gan-narrow   uniform noise in [-0.3, 0.3] alone                            (the paper's ablation, Fig. 4C)
     label-gan    one-hot tissue and Gaussian noise                             (control: what the label alone gives)
@@ -78,8 +79,8 @@ class GANSystem(System):
 
     @property
     def noise_shape(self) -> int:
-        """Length of the noise vector."""
-        return self.condition_dim if self.uses == "latent" else self.settings.noise_dim
+        """Length of the noise vector; for a latent, the narrow noise that is added to it comes first."""
+        return self.condition_dim + self.settings.extra_noise if self.uses == "latent" else self.settings.noise_dim
 
     @property
     def input_dim(self) -> int:
@@ -88,13 +89,15 @@ class GANSystem(System):
 
     def draw(self, noise: Noise | torch.Generator) -> Tensor:
         """Draw the noise part of the input: (B_local, noise) from `Noise`, (noise,) from a generator (one tile's own)."""
-        narrow, size = self.narrow, self.noise_shape
+        half, size = self.settings.noise_range, self.noise_shape
+        if not self.narrow:
+            return noise.normal(size) if isinstance(noise, Noise) else torch.randn(size, generator=noise)
+        wide = self.settings.extra_noise if self.uses == "latent" else 0
         if isinstance(noise, Noise):
-            half = self.settings.noise_range
-            return noise.uniform(-half, half, size) if narrow else noise.normal(size)
-        if narrow:
-            return (torch.rand(size, generator=noise) * 2 - 1) * self.settings.noise_range
-        return torch.randn(size, generator=noise)
+            narrow = noise.uniform(-half, half, size - wide)
+            return torch.cat([narrow, noise.normal(wide)], dim=1) if wide else narrow
+        narrow = (torch.rand(size - wide, generator=noise) * 2 - 1) * half
+        return torch.cat([narrow, torch.randn(wide, generator=noise)]) if wide else narrow
 
     @property
     def narrow(self) -> bool:
@@ -104,7 +107,8 @@ class GANSystem(System):
     def inputs(self, condition: Tensor, drawn: Tensor) -> Tensor:
         """Join condition (B, c) and noise (B, n) into the generator's input (B, input_dim), each row by itself."""
         if self.uses == "latent":
-            return condition + drawn
+            known = condition.shape[1]
+            return torch.cat([condition + drawn[:, :known], drawn[:, known:]], dim=1)
         return torch.cat([condition, drawn], dim=1) if self.uses == "tissue" else drawn
 
     # ------------------------------------------------------------------ one step

@@ -257,8 +257,8 @@ def test_side_by_side_takes_the_first_samples_of_each_tissue(cohort: Cohort) -> 
     np.testing.assert_array_equal(rows["real"][0], cohort.tiles.read_batch([32 * TILES])[0])
 
 
-def test_critic_curves_find_the_metric_under_any_prefix() -> None:
-    table = pd.DataFrame({"step": [1, 2], "critic/wasserstein": [3.0, np.nan], "critic/penalty": [0.1, 0.2]})
+def test_critic_curves_find_the_metrics_as_the_engine_names_them() -> None:
+    table = pd.DataFrame({"step": [1, 2], "critic_wasserstein": [3.0, np.nan], "critic_penalty": [0.1, 0.2]})
     panels = critic_curves({"one": table})
     assert list(panels) == ["critic distance", "gradient penalty"]
     np.testing.assert_array_equal(panels["critic distance"]["one"][1], [3.0])

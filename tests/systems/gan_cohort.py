@@ -30,6 +30,7 @@ def small_config(**changes: Any) -> GANConfig:
         "width_generator": 8,
         "width_critic": 8,
         "noise_dim": 6,
+        "extra_noise": 0,
         "critic_steps": 2,
         "train": TrainConfig(steps=4, batch_size=8, checkpoint_every=0, validate_every=0),
     }

@@ -75,6 +75,19 @@ def test_noise_is_narrow_or_gaussian_as_each_system_says(cohort: Cohort, upstrea
             assert draws.std() == pytest.approx(0.3 / 3**0.5 if narrow else 1.0, rel=0.1)
 
 
+def test_extra_noise_is_gaussian_and_stands_beside_the_latent(cohort: Cohort, upstream: Components) -> None:
+    system = build(RNAGAN, cohort, upstream, extra_noise=7)
+    for draws in (
+        system.draw(Noise(0, 0, 0, 500)),
+        torch.stack([system.draw(torch.Generator().manual_seed(i)) for i in range(500)]),
+    ):
+        assert draws.shape == (500, 5 + 7) and draws[:, :5].abs().max() <= 0.3
+        assert draws[:, 5:].std() == pytest.approx(1.0, rel=0.1)
+    condition, drawn = torch.randn(3, 5), torch.randn(3, 12)
+    joined = system.inputs(condition, drawn)
+    assert torch.equal(joined[:, :5], condition + drawn[:, :5]) and torch.equal(joined[:, 5:], drawn[:, 5:])
+
+
 def test_the_four_systems_differ_in_their_input_alone(cohort: Cohort, upstream: Components) -> None:
     assert {name for name in SYSTEMS if name.endswith("gan") or name == "gan-narrow"} >= {
         "rna-gan",

@@ -44,8 +44,9 @@ page = Page.open("07_rna_gan", preset=preset, cohort=cohort, seed=seed, out=out,
 # %% [markdown]
 # ## Two generators that differ in their input alone
 #
-# RNA-GAN reads the beta-VAE latent of a profile plus uniform noise in [-0.3, 0.3]; the control reads the name of the tissue
-# and noise. Steps, batch, augmentation and seeds are the same.
+# RNA-GAN reads the beta-VAE latent of a profile plus uniform noise in [-0.3, 0.3] (in `demo` and `gpu` also Gaussian noise
+# beside it, see the decisions); the control reads the name of the tissue and Gaussian noise. Steps, batch, augmentation and
+# seeds are the same.
 
 # %%
 data = page.load()

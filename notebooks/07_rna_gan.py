@@ -105,7 +105,7 @@ page.figure(
     "retrieval",
     caption="Rank of the right sample among the held-out samples of the same tissue, by the distance of generated to real "
     "tiles; and, as the control that the measurement works, by features predicted from the same latent without an image.",
-    alt="Points with intervals of the retrieval score for both generators and the ridge control; a dashed line marks chance.",
+    alt="Points with intervals of the retrieval score for both generators and the control; a dashed line marks chance.",
     n=f"{proof.n_samples} held-out samples, {proof.n_patients} patients or sections",
 )
 page.note(proof.verdict())

@@ -74,11 +74,14 @@ DRIVER = textwrap.dedent(
         print(number - 1)
     else:
         chance = random.Random(times)
+        begin = time.monotonic()
+        assert run(out / "timed", 0, out / "timed.weights") == 0
+        whole_seconds = time.monotonic() - begin  # so that most kills come before the end, on any machine
         for number in range(times):
             folder = out / f"kill-{number}"
             kills = 0
             for _ in range(3):
-                kills += os.WIFSIGNALED(run(folder, -1, None, kill_after=chance.uniform(0.0, 0.2)))
+                kills += os.WIFSIGNALED(run(folder, -1, None, kill_after=chance.uniform(0.0, 0.6 * whole_seconds)))
             assert run(folder, 0, out / f"kill-{number}.safetensors") == 0
             print(kills)
     """

@@ -3,11 +3,12 @@
 Source: RNA-GAN, Cell Reports Methods 2023 (STAR Methods, eq. 3 to 5). One step, one network pair and one sampler for
 all four systems, which differ in the generator's input alone:
 
-    rna-gan      latent of the profile + uniform noise in [-0.3, 0.3]          (the paper's eq. 5, as its text says it);
-                 beside it, by option, Gaussian noise                          (not published; off in `paper`)
+    rna-gan      latent of the profile + uniform noise in [-0.3, 0.3]          (the paper's eq. 5, as its text says it)
     gan          Gaussian noise                                                (the paper's plain GAN)
     gan-narrow   uniform noise in [-0.3, 0.3] alone                            (the paper's ablation, Fig. 4C)
     label-gan    one-hot tissue and Gaussian noise                             (control: what the label alone gives)
+
+By option (off as published) Gaussian noise stands beside the latent, so that one profile gives many tiles.
 
 The input is never standardised over a batch: with the tiles of one patient in a batch, as in the released code, that
 would subtract the profile itself. Latents may be standardised by the training patients' mean and spread, which are

@@ -105,7 +105,7 @@ def demo() -> GANConfig:
         lr_critic=4e-3,
         lr_decay=0.5,
         ema_decay=0.995,
-        train=TrainConfig(steps=900, batch_size=32, channels_last=True, checkpoint_every=0, log_every=10, validate_every=0),
+        train=TrainConfig(steps=1500, batch_size=32, channels_last=True, checkpoint_every=0, log_every=10, validate_every=0),
     )
 
 

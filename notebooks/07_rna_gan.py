@@ -109,7 +109,9 @@ page.figure(
     n=f"{proof.n_samples} held-out samples, {proof.n_patients} patients or sections",
 )
 page.note(proof.verdict())
-if not proof.beats_label:
+if proof.control_broke_down:
+    page.not_converged("the label-only control broke down in training (see its curve): beating it proves nothing")
+elif not proof.beats_label:
     page.not_converged(
         "generated from its own RNA, a tile is not measurably nearer to its patient than one made from the label"
     )

@@ -95,7 +95,14 @@ class ConditioningProof:
     @property
     def beats_label(self) -> bool | None:
         """Whether conditioning beats the label; None where not measured."""
-        return None if self.gain_over_label is None else _above(self.gain_over_label, 0.0)
+        return None if self.gain_over_label is None else _above(self.gain_over_label, 0.0) and not self.control_broke_down
+
+    @property
+    def control_broke_down(self) -> bool:
+        """Whether the label's tiles lie more than twice as far from real ones as the own profile's and the mean profile's:
+        such a control failed in training, and beating it proves nothing."""
+        rivals = [self.own.value, *([self.mean_profile.value] if self.mean_profile is not None else [])]
+        return self.label is not None and self.label.value > 2 * max(*rivals, 0.0)
 
     @property
     def retrieves(self) -> bool:

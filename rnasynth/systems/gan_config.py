@@ -103,9 +103,17 @@ def demo() -> GANConfig:
         critic_steps=1,
         lr_generator=1e-3,
         lr_critic=4e-3,
-        lr_decay=0.5,
+        lr_decay=0.75,
         ema_decay=0.995,
-        train=TrainConfig(steps=1500, batch_size=32, channels_last=True, checkpoint_every=0, log_every=10, validate_every=0),
+        train=TrainConfig(
+            steps=1500,
+            batch_size=32,
+            grad_clip=20.0,  # without it the label's generator broke down at step 720
+            channels_last=True,
+            checkpoint_every=0,
+            log_every=10,
+            validate_every=0,
+        ),
     )
 
 

@@ -262,3 +262,10 @@ def test_critic_curves_find_the_metrics_as_the_engine_names_them() -> None:
     panels = critic_curves({"one": table})
     assert list(panels) == ["critic distance", "gradient penalty"]
     np.testing.assert_array_equal(panels["critic distance"]["one"][1], [3.0])
+
+
+def test_beating_a_control_that_broke_down_is_no_claim(heard: ConditioningProof) -> None:
+    assert heard.label is not None and not heard.control_broke_down and heard.beats_label
+    far = 3 * max(heard.own.value, heard.mean_profile.value if heard.mean_profile else 0.0, 1.0)
+    broken = dataclasses.replace(heard, label=dataclasses.replace(heard.label, value=far))
+    assert broken.control_broke_down and not broken.beats_label

@@ -110,6 +110,7 @@ def test_every_figure_of_a_page_that_ran_is_seen_with_a_text_beside_it(html: Pat
 def test_search_finds_a_word(html: Path, tab: Any) -> None:
     tab.goto(f"{(html / 'search.html').as_uri()}?q=critic", wait_until="load")
     tab.wait_for_selector("#search-results ul.search li", timeout=20_000)
+    tab.wait_for_load_state("networkidle")  # each result fetches its document for the summary; leaving now would abort it
     assert "glossary" in tab.locator("#search-results").inner_html()
     tab.goto(f"{(html / 'search.html').as_uri()}?q=zzqqxx", wait_until="load")
     tab.wait_for_function("document.querySelector('#search-results p.search-summary')?.innerText.includes('did not match')")

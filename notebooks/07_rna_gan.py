@@ -138,14 +138,15 @@ page.verdicts()
 # %% [markdown]
 # ## Take-aways
 #
-# - Conditioning is claimed only where the interval of the difference to the *label* excludes zero: beating the mean profile
-#   or a shuffled one can be the tissue alone.
-# - At 32 px the demo shows staining, cell density and coarse texture; it says nothing about nuclei.
+# - Beating shuffled profiles of the same tissue shows that this generator listens to more than the tissue. It is worth using
+#   only where it also beats the generator that knows the *label* alone, so that is what "not converged" above asks for.
+# - At 32 px a nucleus is a few pixels: these tiles can show lumen, coarse texture and how dark a field is, and no more.
 #
 # ## Limits
 #
-# - Minutes of training on two cores: the numbers prove that the path from RNA to tile carries a signal, not how good the
-#   method can get. Runs of hours belong to the presets `gpu` and `paper`.
+# - Minutes of training on two cores, one seed: the numbers above say what *this* generator does, not how good the method can
+#   get. Another seed of training moves them by about the width of their intervals. Longer runs are the presets `gpu` and
+#   `paper`.
 
 # %%
 page.close(runs=list(runs.values()))

@@ -90,7 +90,7 @@ class GANConfig(Config):
 def demo() -> GANConfig:
     """Return the preset for 2 CPU cores: 32 px, about a minute and a half.
 
-    Chosen among about twenty trials on the simulated cohort of seed 0: judge it on another seed.
+    Chosen among some thirty trials on the simulated cohort of seed 0: judge it on another seed.
     """
     return GANConfig(
         tile_px=32,

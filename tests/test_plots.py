@@ -45,7 +45,7 @@ def test_scale_bar_is_a_round_length_and_drawn_true(mpp_um: float, length: int) 
     figure = plots.tile_grid({"real": tiles}, mpp_um=mpp_um)
     line = figure.axes[-1].lines[0]
     drawn_um = np.ptp(line.get_xdata()) * mpp_um
-    assert drawn_um == pytest.approx(plots._round_length(200 * mpp_um / 4)) and drawn_um == pytest.approx(length, rel=0.3)
+    assert drawn_um == pytest.approx(plots.round_length(200 * mpp_um / 4)) and drawn_um == pytest.approx(length, rel=0.3)
     assert f"{drawn_um:g} µm" in figure._supxlabel.get_text()
 
 

@@ -1,64 +1,15 @@
-"""Every figure of the book: results in, a matplotlib Figure out.
-
-One colour and one marker a tissue, the same on every page, from the Okabe-Ito palette that colour-blind readers can
-tell apart. A function here computes nothing that a page reports: what it draws is what it was given.
-"""
+"""Charts of numbers: bars, distributions, points with intervals, curves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import matplotlib
-import matplotlib.patches
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-SPLITS = ("train", "val", "test")
-SPLIT_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#D55E00"}
-GREY = "#595959"
-STYLE: Any = {
-    "font.size": 10.0,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "figure.dpi": 100,
-    "image.interpolation": "nearest",
-}
-
-
-def style() -> AbstractContextManager[None]:
-    """Return the book's matplotlib style as a context manager."""
-    return matplotlib.rc_context(STYLE)
-
-
-def colour_of(name: str, names: Iterable[str]) -> str:
-    """Colour of `name` among `names`: by its place in the sorted list, so that it is the same on every page."""
-    return OKABE_ITO[sorted(set(names)).index(name) % len(OKABE_ITO)]
-
-
-def marker_of(name: str, names: Iterable[str]) -> str:
-    """Marker of `name` among `names`, by the same rule as its colour."""
-    return MARKERS[sorted(set(names)).index(name) % len(MARKERS)]
-
-
-def _axes(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.6)) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
+from rnasynth.plots.style import GREY, MARKERS, OKABE_ITO, SPLIT_COLOURS, SPLITS, axes_of, colour_of, marker_of, style
 
 
 def composition(counts: pd.DataFrame, *, unit: str = "patients") -> Figure:
@@ -70,7 +21,7 @@ def composition(counts: pd.DataFrame, *, unit: str = "patients") -> Figure:
     unit : what is counted, for the axis.
     """
     with style():
-        figure, axes = _axes(size=(6.8, 0.9 + 0.42 * len(counts)))
+        figure, axes = axes_of(size=(6.8, 0.9 + 0.42 * len(counts)))
         axis = axes[0, 0]
         left = np.zeros(len(counts))
         for split in [name for name in SPLITS if name in counts]:
@@ -103,7 +54,7 @@ def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], *, x_label: Mappi
     x_label : title -> label of its x axis.
     """
     with style():
-        figure, axes = _axes(1, len(panels), (3.2 * len(panels), 3.1))
+        figure, axes = axes_of(1, len(panels), (3.2 * len(panels), 3.1))
         for axis, (title, samples) in zip(axes[0], panels.items(), strict=True):
             low, high = np.percentile(np.concatenate([np.ravel(v) for v in samples.values()]), [0.2, 99.8])
             for number, (name, values) in enumerate(samples.items()):
@@ -136,7 +87,7 @@ def embedding(
     """
     with style():
         every = sorted({group for _, groups in panels.values() for group in groups})
-        figure, axes = _axes(1, len(panels), (3.5 * len(panels) + 1.5, 3.4))
+        figure, axes = axes_of(1, len(panels), (3.5 * len(panels) + 1.5, 3.4))
         for axis, (title, (points, groups)) in zip(axes[0], panels.items(), strict=True):
             labels = np.asarray(groups)
             for group in every:
@@ -156,78 +107,11 @@ def embedding(
         return figure
 
 
-def tile_grid(rows: Mapping[str, np.ndarray], *, mpp_um: float, bar_um: float | None = None, row_px: float = 0.95) -> Figure:
-    """Rows of tiles at one scale, with a scale bar; the caller chose the tiles by a fixed rule, never by their looks.
-
-    Parameters
-    ----------
-    rows : label -> uint8 RGB tiles of shape (n, px, px, 3), the same n and px in all rows.
-    mpp_um : micrometres per pixel of the tiles as given.
-    bar_um : length of the scale bar; a round number near a quarter of a tile when None.
-    row_px : inches a tile is drawn at.
-    """
-    with style():
-        count, px = next(iter(rows.values())).shape[:2]
-        figure = Figure(figsize=(row_px * count + 1.7, row_px * len(rows) * 1.04 + 0.35), layout="constrained")
-        axes = figure.subplots(len(rows), count, squeeze=False)
-        for line, (label, tiles) in zip(axes, rows.items(), strict=True):
-            for number, (axis, tile) in enumerate(zip(line, tiles, strict=True)):
-                axis.imshow(tile)
-                axis.set(xticks=[], yticks=[])
-                axis.spines[:].set_visible(False)
-                if number == 0:
-                    axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9.5)
-        length = bar_um or _round_length(px * mpp_um / 4)
-        corner = axes[-1, -1]
-        corner.plot(
-            [px * 0.94 - length / mpp_um, px * 0.94],
-            [px * 0.92] * 2,
-            color="black",
-            lw=3,
-            solid_capstyle="butt",
-            path_effects=[withStroke(linewidth=5.5, foreground="white")],
-        )
-        figure.supxlabel(f"scale bar {length:g} µm; {px} px of {mpp_um:g} µm", fontsize=9, x=0.98, ha="right")
-        return figure
-
-
-def _round_length(wanted_um: float) -> float:
-    return min((1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000, 2000, 5000), key=lambda length: abs(length - wanted_um))
-
-
-def slide_overview(thumbnail: np.ndarray, mask: np.ndarray, boxes: np.ndarray, *, mpp_um: float, box_um: float) -> Figure:
-    """A section, its tissue mask, and the tiles that were kept.
-
-    Parameters
-    ----------
-    thumbnail : uint8 RGB (h, w, 3).
-    mask : bool, tissue; any size of the same aspect.
-    boxes : (n, 2) top-left corners in thumbnail pixels.
-    mpp_um : micrometres per thumbnail pixel.
-    box_um : side of a tile in micrometres.
-    """
-    with style():
-        height, width = thumbnail.shape[:2]
-        figure, axes = _axes(1, 3, (9.6, 9.6 / 3 * height / width + 0.7))
-        extent = (0, width * mpp_um / 1000, height * mpp_um / 1000, 0)
-        axes[0, 0].imshow(thumbnail, extent=extent)
-        axes[0, 1].imshow(mask, extent=extent, cmap="gray_r", vmin=0, vmax=1)
-        axes[0, 2].imshow(thumbnail, extent=extent, alpha=0.55)
-        side = box_um / 1000
-        for x, y in boxes * mpp_um / 1000:
-            axes[0, 2].add_patch(matplotlib.patches.Rectangle((x, y), side, side, fill=False, ec=OKABE_ITO[0], lw=0.5))
-        for axis, title in zip(axes[0], ("section", "tissue mask (black)", f"{len(boxes):,} tiles kept"), strict=True):
-            axis.set(title=title, xlabel="mm")
-            axis.grid(visible=False)
-        axes[0, 0].set_ylabel("mm")
-        return figure
-
-
 def box_by_group(values: Mapping[str, np.ndarray], *, x_label: str) -> Figure:
     """Horizontal box plots (median, quartiles, 5 and 95 %), one a group; no outliers drawn."""
     with style():
         names = list(values)
-        figure, axes = _axes(size=(6.4, 0.9 + 0.42 * len(names)))
+        figure, axes = axes_of(size=(6.4, 0.9 + 0.42 * len(names)))
         axis = axes[0, 0]
         boxes = axis.boxplot(
             [values[name] for name in names],
@@ -258,7 +142,7 @@ def curves(
     log : y labels whose axis is logarithmic.
     """
     with style():
-        figure, axes = _axes(1, len(panels), (4.0 * len(panels), 3.2))
+        figure, axes = axes_of(1, len(panels), (4.0 * len(panels), 3.2))
         for axis, (y_label, lines) in zip(axes[0], panels.items(), strict=True):
             for number, (name, (x, y)) in enumerate(lines.items()):
                 axis.plot(x, y, color=OKABE_ITO[number], ls=("-", "--", ":", "-.")[number % 4], lw=1.6, label=name)
@@ -280,7 +164,7 @@ def intervals(table: pd.DataFrame, *, x_label: str, reference: float | None = No
     with style():
         groups = list(dict.fromkeys(table["group"])) if "group" in table else [""]
         labels = list(dict.fromkeys(table["label"]))
-        figure, axes = _axes(size=(6.8, 1.1 + 0.24 * len(table) + 0.14 * len(labels)))
+        figure, axes = axes_of(size=(6.8, 1.1 + 0.24 * len(table) + 0.14 * len(labels)))
         axis = axes[0, 0]
         if reference is not None:
             axis.axvline(reference, color=GREY, ls="--", lw=1.2, label=reference_label or None)
@@ -312,7 +196,7 @@ def intervals(table: pd.DataFrame, *, x_label: str, reference: float | None = No
 def spectrum(values: np.ndarray, *, y_label: str, threshold: float, threshold_label: str) -> Figure:
     """Sorted positive values on a logarithmic axis, with the threshold that tells active from collapsed."""
     with style():
-        figure, axes = _axes(size=(5.6, 3.2))
+        figure, axes = axes_of(size=(5.6, 3.2))
         ordered = np.sort(np.asarray(values, float))[::-1]
         axes[0, 0].plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, 1e-6), color=OKABE_ITO[0], lw=1.8)
         axes[0, 0].axhline(threshold, color=OKABE_ITO[1], ls="--", lw=1.2, label=threshold_label)

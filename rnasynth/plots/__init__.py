@@ -1,0 +1,25 @@
+"""Every figure of the book: results in, a matplotlib Figure out.
+
+One colour and one marker a tissue, the same on every page, from the Okabe-Ito palette that colour-blind readers can
+tell apart. A function here computes nothing that a page reports: what it draws is what it was given.
+"""
+
+from rnasynth.plots.charts import box_by_group, composition, curves, embedding, histograms, intervals, spectrum
+from rnasynth.plots.style import colour_of, marker_of, style
+from rnasynth.plots.tissue import round_length, slide_overview, tile_grid
+
+__all__ = [
+    "box_by_group",
+    "colour_of",
+    "composition",
+    "curves",
+    "embedding",
+    "histograms",
+    "intervals",
+    "marker_of",
+    "round_length",
+    "slide_overview",
+    "spectrum",
+    "style",
+    "tile_grid",
+]

@@ -32,7 +32,7 @@ from rnasynth.data.manifests import fetch, load_manifest
 from rnasynth.data.schema import Manifest
 from rnasynth.data.simulate import SimulationConfig, build_simulated
 from rnasynth.data.simulate.section import write_section
-from rnasynth.data.splits import SPLITS, check_splits, make_splits, stored_splits
+from rnasynth.data.splits import SPLITS, check_splits, make_folds, make_splits, stored_splits
 from rnasynth.data.tiles import TileStore
 from rnasynth.errors import InputError, SplitError
 
@@ -117,6 +117,51 @@ class Cohort:
                 f"cohort {self.name}, split {split!r}", expected=f"one of {', '.join(SPLITS)}", found="no sample"
             )
         return replace(self, profiles=self.profiles[mine].copy())
+
+    def of_tissues(self, *tissues: str) -> Cohort:
+        """Return the cohort with the profiles of these tissues; every sample keeps its split (the store stays whole).
+
+        Raises
+        ------
+        InputError : none named, or an unknown tissue.
+        SplitError : one of the three splits is left empty.
+        """
+        names = self.profiles.obs["tissue"].astype(str)
+        if not tissues or (unknown := sorted(set(tissues) - set(names))):
+            raise InputError(
+                f"cohort {self.name}, tissues {', '.join(tissues)}",
+                expected=f"one or more of {', '.join(sorted(set(names)))}",
+                found=f"unknown: {', '.join(unknown)}" if tissues else "none",
+            )
+        mine = names.isin(tissues).to_numpy()
+        if absent := [split for split in SPLITS if split not in set(self.profiles.obs["split"][mine])]:
+            raise SplitError(
+                f"cohort {self.name}, tissues {', '.join(tissues)}",
+                expected="samples in each split",
+                found=f"none in {', '.join(absent)}",
+                fix="choose tissues with more patients",
+            )
+        return replace(self, profiles=self.profiles[mine].copy())
+
+    def folds(self, n: int = 5, *, seed: int = 0) -> list[Cohort]:
+        """Return `n` cohorts of the same samples for cross-validation, each with its own splits (see `make_folds`).
+
+        Whatever is fitted on the "train" (and "val") samples of a part never sees the patients that it tests.
+
+        Raises
+        ------
+        InputError, SplitError : see `make_folds`.
+        """
+        stratify = "tissue" if self.profiles.obs["tissue"].nunique() < self.profiles.n_obs else None
+        parts = []
+        for splits in make_folds(self.profiles.obs, n, seed=seed, stratify=stratify):
+            profiles = self.profiles.copy()
+            profiles.obs["split"] = profiles.obs["split_group"].astype(str).map(splits).to_numpy(dtype=object)
+            stored = {str(group): str(split) for group, split in splits.items()}
+            part = replace(self, profiles=profiles, stored=stored)
+            part.check_splits()
+            parts.append(part)
+        return parts
 
     def split_of(self, sample: str) -> str:
         """Return the split of a sample id.

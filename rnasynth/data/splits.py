@@ -50,20 +50,14 @@ def make_splits(
     """
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-9:
         raise InputError("fractions", expected="three positive numbers that add up to 1", found=str(fractions))
-    groups = obs["split_group"].astype(str)
-    if (groups == "").any() or obs["split_group"].isna().any():
-        raise SplitError("samples", expected="a split group each", found="an empty one", fix="fill patient_id")
-    strata = pd.Series("", index=groups.index) if stratify is None else obs[stratify].astype(str)
-    counts = pd.DataFrame({"group": groups, "stratum": strata}).value_counts().reset_index(name="n")
-    counts = counts.sort_values(["group", "n", "stratum"], ascending=[True, False, True]).drop_duplicates("group")
+    counts = _ordered_groups(obs, seed, stratify)
     if len(counts) < 3:
         raise SplitError(
             "split groups", expected="three or more", found=str(len(counts)), fix="bring more patients, or split by section"
         )
-    counts["order"] = [hashlib.sha256(f"{seed}|{group}".encode()).hexdigest() for group in counts["group"]]
     assigned: dict[str, str] = {}
     carried = np.zeros(3)
-    for _, rows in counts.sort_values(["stratum", "order"]).groupby("stratum", sort=True):
+    for _, rows in counts.groupby("stratum", sort=True):
         wanted = len(rows) * np.array(fractions) + carried
         numbers = _whole(wanted, len(rows))
         carried = wanted - numbers
@@ -75,6 +69,49 @@ def make_splits(
             largest = result.value_counts().idxmax()
             result[counts.sort_values("order")["group"][counts["group"].map(result) == largest].iloc[0]] = split
     return result
+
+
+def make_folds(obs: pd.DataFrame, n: int, *, seed: int, stratify: str | None = "tissue") -> list[pd.Series]:
+    """Divide the split groups into `n` folds for cross-validation; each group is tested exactly once.
+
+    In part k fold k is "test", fold k + 1 "val", and the others are "train": with five folds the fractions of
+    `make_splits`. Strata and their order are those of `make_splits` too.
+
+    Returns
+    -------
+    `n` series: split by split_group, sorted by group.
+
+    Raises
+    ------
+    InputError : fewer than three folds.
+    SplitError : fewer groups than folds, or a sample without a group.
+    """
+    if n < 3:
+        raise InputError("folds", expected="3 or more (one to test, one to validate, the others to train)", found=str(n))
+    counts = _ordered_groups(obs, seed, stratify)
+    if len(counts) < n:
+        raise SplitError(
+            "split groups", expected=f"at least as many as folds, {n}", found=str(len(counts)), fix="use fewer folds"
+        )
+    place = np.arange(len(counts)) % n  # strata one after the other, so that each is spread over all folds
+    parts = []
+    for fold in range(n):
+        names = np.where(place == fold, "test", np.where(place == (fold + 1) % n, "val", "train"))
+        part = pd.Series(names.astype(object), index=counts["group"], name="split")
+        parts.append(part.sort_index().rename_axis("split_group"))
+    return parts
+
+
+def _ordered_groups(obs: pd.DataFrame, seed: int, stratify: str | None) -> pd.DataFrame:
+    """Rows (group, stratum), by stratum and within it by a hash of (seed, group)."""
+    groups = obs["split_group"].astype(str)
+    if (groups == "").any() or obs["split_group"].isna().any():
+        raise SplitError("samples", expected="a split group each", found="an empty one", fix="fill patient_id")
+    strata = pd.Series("", index=groups.index) if stratify is None else obs[stratify].astype(str)
+    counts = pd.DataFrame({"group": groups, "stratum": strata}).value_counts().reset_index(name="n")
+    counts = counts.sort_values(["group", "n", "stratum"], ascending=[True, False, True]).drop_duplicates("group")
+    counts["order"] = [hashlib.sha256(f"{seed}|{group}".encode()).hexdigest() for group in counts["group"]]
+    return counts.sort_values(["stratum", "order"]).reset_index(drop=True)
 
 
 def _whole(wanted: np.ndarray, total: int) -> np.ndarray:
@@ -104,7 +141,8 @@ def check_splits(
 
     Raises
     ------
-    x
+    SplitError : an unknown split, a sample twice, a group (or patient) in several splits, no training group, or a table
+        that differs from the stored splits.
     """
     table = obs[["sample_id", "patient_id", "split_group", "split"]].astype(str)
     if unknown := sorted(set(table["split"]) - set(SPLITS)):

@@ -476,3 +476,46 @@ def test_stored_facts_are_json_and_name_no_place_of_this_machine(mirror: Path, t
 def test_built_defaults_are_by_patient() -> None:
     built = Built(profiles=AnnData(np.zeros((1, 1), np.float32)))
     assert built.split_by == "patient" and built.splits is None
+
+
+# ---------------------------------------------------------------- parts of a cohort
+
+
+def test_each_patient_is_tested_in_exactly_one_fold_and_tissues_are_spread(tmp_path: Path) -> None:
+    cohort = load_cohort("simulated", folder=tmp_path, patients=30, tiles_per_patient=1, tile_px=64)
+    parts = cohort.folds(5, seed=1)
+    tested = [set(part.only("test").profiles.obs["patient_id"]) for part in parts]
+    assert len(set.union(*tested)) == sum(map(len, tested)) == 30
+    for part in parts:
+        part.check_splits()
+        assert part.only("test").profiles.obs["tissue"].nunique() == 5
+        train, val, test = (set(part.only(split).profiles.obs["patient_id"]) for split in ("train", "val", "test"))
+        assert not train & test and not val & test and len(train) == 18
+    assert len({part.fingerprint() for part in parts}) == 5  # so that a run of one fold is never taken for another's
+    assert [p.fingerprint() for p in cohort.folds(5, seed=1)] == [p.fingerprint() for p in parts]
+
+
+def test_folds_keep_all_samples_of_a_group_together(tmp_path: Path) -> None:
+    cohort = small(tmp_path, patients=12)
+    obs = cohort.profiles.obs
+    obs["patient_id"] = obs["split_group"] = [f"donor{i // 2}" for i in range(12)]
+    for part in replace(cohort, stored=None).folds(3):
+        assert (part.profiles.obs.groupby("split_group")["split"].nunique() == 1).all()
+
+
+def test_too_many_or_too_few_folds_say_so(tmp_path: Path) -> None:
+    cohort = small(tmp_path)
+    with pytest.raises(InputError, match="3 or more"):
+        cohort.folds(2)
+    with pytest.raises(SplitError, match="at least as many as folds, 11"):
+        cohort.folds(11)
+
+
+def test_tissues_are_chosen_without_a_new_split(tmp_path: Path) -> None:
+    cohort = load_cohort("simulated", folder=tmp_path, patients=30, tiles_per_patient=1, tile_px=64)
+    two = cohort.of_tissues("lung-like", "cortex-like")
+    two.check_splits()
+    assert set(two.profiles.obs["tissue"]) == {"lung-like", "cortex-like"} and two.profiles.n_obs == 12
+    assert (two.profiles.obs["split"] == cohort.profiles.obs["split"][two.profiles.obs_names]).all()
+    with pytest.raises(InputError, match="unknown: spleen"):
+        cohort.of_tissues("spleen")

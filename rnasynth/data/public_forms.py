@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,12 @@ import pyreadr
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from rnasynth.data.genes import Duplicates, few
+from rnasynth.data.genes import Duplicates, few, gene_id
 from rnasynth.data.profiles import GenePlaces, Scale, assemble, pick_samples
 from rnasynth.data.streams import Lines, fields_of, open_stream
 from rnasynth.errors import InputError
 
+_GTF_FACT = re.compile(r'(\w+) "([^"]*)"')
 STAR_COLUMNS = {"tpm": "tpm_unstranded", "counts": "unstranded"}
 PORPOISE_OBS = ("case_id", "age", "site", "survival_months", "censorship", "is_female", "oncotree_code")
 
@@ -244,3 +246,32 @@ def series_matrix_samples(path: Path) -> pd.DataFrame:
         raise InputError(str(path), expected="a line !Sample_geo_accession", found="none", fix="fetch it again")
     same = {name: values for name, values in fields.items() if len(values) == len(accessions)}
     return pd.DataFrame(same, index=pd.Index(accessions, dtype=object), dtype=object)
+
+
+def protein_coding_genes(path: Path) -> list[str]:
+    """Return the unversioned Ensembl ids of the protein-coding genes of a GENCODE annotation, in its order, each once.
+
+    Parameters
+    ----------
+    path : a GTF file, plain or gzip; only its lines of feature "gene" are read.
+
+    Raises
+    ------
+    InputError : no line of a protein-coding gene, or not a GTF file.
+    """
+    found: dict[str, None] = {}
+    with Lines(path) as lines:
+        for buffer, start, stop in lines:
+            if buffer.find(b"\tgene\t", start, stop) < 0:
+                continue
+            text = buffer[start:stop].decode("utf-8", errors="replace")
+            facts = dict(_GTF_FACT.findall(text))
+            if facts.get("gene_type", facts.get("gene_biotype")) == "protein_coding" and "gene_id" in facts:
+                name = gene_id(facts["gene_id"])
+                if not name.endswith("_PAR_Y"):  # the second copy of a gene that lies on X and Y
+                    found[name] = None
+    if not found:
+        raise InputError(
+            str(path), expected='a GTF with gene_type "protein_coding"', found="no such gene", fix="fetch it again"
+        )
+    return list(found)

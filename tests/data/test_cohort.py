@@ -358,24 +358,50 @@ def zipped(path: Path, text: str) -> None:
     path.write_bytes(gzip.compress(text.encode()))
 
 
-def test_gtex_takes_the_wanted_tissues_and_keeps_donors_whole(tmp_path: Path) -> None:
-    donors = [f"GTEX-AA{i:02d}" for i in range(8)]
-    rows = [(f"{d}-{n}-SM-1", t) for d in donors for n, t in (("0126", "Lung"), ("0226", "Liver"), ("0326", "Skin"))]
-    genes = [f"ENSG{i:011d}.{i % 9}" for i in range(80)]
-    x = np.random.default_rng(0).gamma(0.5, 300, (80, len(rows))).round(2)
-    lines = ["#1.2", f"80\t{len(rows)}", "\t".join(["Name", "Description", *[name for name, _ in rows]])]
-    lines += ["\t".join([g, f"S{i}", *map(str, x[i])]) for i, g in enumerate(genes)]
-    zipped(tmp_path / "gene_tpm.gct.gz", "\n".join(lines) + "\n")
+def write_gtex(folder: Path, tissues: tuple[str, ...], donors: int = 8, genes: int = 80) -> None:
+    """Write the three tables of GTEx in small: every donor has every tissue; the first half of the genes is coding."""
+    names = [f"GTEX-AA{i:02d}" for i in range(donors)]
+    rows = [(f"{name}-{n:02d}26-SM-1", tissue) for name in names for n, tissue in enumerate(tissues)]
+    ids = [f"ENSG{i:011d}.{i % 9}" for i in range(genes)]
+    x = np.random.default_rng(0).gamma(0.5, 300, (genes, len(rows))).round(2)
+    lines = ["#1.2", f"{genes}\t{len(rows)}", "\t".join(["Name", "Description", *[name for name, _ in rows]])]
+    lines += ["\t".join([name, f"S{i}", *map(str, x[i])]) for i, name in enumerate(ids)]
+    zipped(folder / "gene_tpm.gct.gz", "\n".join(lines) + "\n")
     table = pd.DataFrame(rows, columns=["SAMPID", "SMTSD"]).assign(SMAFRZE="RNASEQ")
-    table.to_csv(tmp_path / "sample_attributes.txt", sep="\t", index=False)
-    people = pd.DataFrame({"SUBJID": donors, "SEX": "2", "AGE": "50-59"})
-    people.to_csv(tmp_path / "subject_phenotypes.txt", sep="\t", index=False)
+    table.to_csv(folder / "sample_attributes.txt", sep="\t", index=False)
+    people = pd.DataFrame({"SUBJID": names, "SEX": "2", "AGE": "50-59"})
+    people.to_csv(folder / "subject_phenotypes.txt", sep="\t", index=False)
+    kinds = ["protein_coding" if i < genes // 2 else "lncRNA" for i in range(genes)]
+    facts = [f'gene_id "{name}"; gene_type "{kind}"; gene_name "S{i}";' for i, (name, kind) in enumerate(zip(ids, kinds))]
+    gtf = [f"chr1\tHAVANA\t{what}\t1\t9\t.\t+\t.\t{fact}" for fact in facts for what in ("gene", "transcript")]
+    zipped(folder / "genes.gtf.gz", "##format: gtf\n" + "\n".join(gtf) + "\n")
+
+
+def test_gtex_takes_the_wanted_tissues_and_keeps_donors_whole(tmp_path: Path) -> None:
+    write_gtex(tmp_path, ("Lung", "Liver", "Skin"))
     built = module.bulk.build_gtex(Sources(folder=tmp_path), tmp_path, tissues=["Lung", "Liver"])
     obs = built.profiles.obs
     assert set(obs["tissue"]) == {"Lung", "Liver"} and built.profiles.n_obs == 16 and set(obs["sex"]) == {"female"}
     assert obs["split_group"].nunique() == 8
     with pytest.raises(InputError, match="Brain"):
         module.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
+
+
+def test_gtex_keeps_protein_coding_genes_or_says_that_it_cannot_tell_them(tmp_path: Path) -> None:
+    write_gtex(tmp_path, module.bulk.GTEX_TISSUES)
+    built = module.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
+    assert list(built.profiles.var_names) == [f"ENSG{i:011d}" for i in range(40)] and built.profiles.n_obs == 40
+    (tmp_path / "genes.gtf.gz").unlink()
+    whole = module.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
+    assert whole.profiles.n_vars == 80 and any("genes.gtf.gz" in note for note in whole.notes)
+
+
+def test_gtex_from_fetch_to_cohort_through_its_own_manifest(tmp_path: Path) -> None:
+    write_gtex(tmp_path / "mirror", module.bulk.GTEX_TISSUES, donors=10)
+    cohort = load_cohort("gtex", mirror=tmp_path / "mirror", folder=tmp_path / "data")
+    assert cohort.profiles.shape == (50, 40) and set(cohort.profiles.obs["tissue"]) == set(module.bulk.GTEX_TISSUES)
+    again = load_cohort("gtex", folder=tmp_path / "data")  # no mirror: what was fetched is verified and used
+    assert again.fingerprint() == cohort.fingerprint()
 
 
 def test_geo_turns_entrez_ids_into_ensembl_ids_and_reads_tissues(tmp_path: Path) -> None:

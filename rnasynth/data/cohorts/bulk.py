@@ -12,7 +12,7 @@ from anndata import AnnData
 from rnasynth.data.cohorts.parts import Built, Sources, chosen, listed
 from rnasynth.data.expression import concatenate, read_expression
 from rnasynth.data.profiles import patient_of
-from rnasynth.data.public_forms import series_matrix_samples
+from rnasynth.data.public_forms import protein_coding_genes, series_matrix_samples
 from rnasynth.errors import InputError
 
 #: Tissues of RNA-GAN as GTEx names them (SMTSD).
@@ -132,7 +132,17 @@ def build_gtex(
     progress: bool = True,
 ) -> Built:
     """gtex: TPM of chosen tissues; only the wanted samples and genes are ever in memory. A donor has several tissues:
-    the split group is the donor."""
+    the split group is the donor. `genes`: None for the protein-coding ones, as in RNA-GAN (all, and said, where the
+    annotation is not there)."""
+    notes = [
+        "Profiles only: the slides come from the GTEx histology viewer (see the manifest); tile them as a cohort of yours."
+    ]
+    annotation = sources.folder / "genes.gtf.gz"
+    if genes is None and annotation.is_file():
+        genes = protein_coding_genes(annotation)
+        notes.append(f"Protein-coding genes of the annotation: {len(genes):,}.")
+    elif genes is None:
+        notes.append("All genes: genes.gtf.gz, which tells the protein-coding ones, is not there.")
     attributes = pd.read_csv(sources.folder / "sample_attributes.txt", sep="\t", dtype=str).set_index("SAMPID")
     known = sorted(attributes["SMTSD"].dropna().unique())
     names = chosen(tissues, known, "GTEx tissue")
@@ -148,9 +158,6 @@ def build_gtex(
         ids = [patient_of(sample) for sample in adata.obs_names]
         adata.obs["sex"] = people["SEX"].map({"1": "male", "2": "female"}).reindex(ids).fillna("").to_numpy(dtype=object)
         adata.obs["age_range"] = people["AGE"].reindex(ids).fillna("").to_numpy(dtype=object)
-    notes = [
-        "Profiles only: the slides come from the GTEx histology viewer (see the manifest); tile them as a cohort of yours."
-    ]
     return Built(profiles=_finished([adata], "gtex"), notes=notes)
 
 

@@ -372,7 +372,7 @@ def write_gtex(folder: Path, tissues: tuple[str, ...], donors: int = 8, genes: i
     people = pd.DataFrame({"SUBJID": names, "SEX": "2", "AGE": "50-59"})
     people.to_csv(folder / "subject_phenotypes.txt", sep="\t", index=False)
     kinds = ["protein_coding" if i < genes // 2 else "lncRNA" for i in range(genes)]
-    facts = [f'gene_id "{name}"; gene_type "{kind}"; gene_name "S{i}";' for i, (name, kind) in enumerate(zip(ids, kinds))]
+    facts = [f'gene_id "{ids[i]}"; gene_type "{kinds[i]}"; gene_name "S{i}";' for i in range(genes)]
     gtf = [f"chr1\tHAVANA\t{what}\t1\t9\t.\t+\t.\t{fact}" for fact in facts for what in ("gene", "transcript")]
     zipped(folder / "genes.gtf.gz", "##format: gtf\n" + "\n".join(gtf) + "\n")
 

@@ -15,6 +15,7 @@ PAPER_COLUMNS = (
     "id", "paper", "page", "quantity", "value", "low_or_sd", "unit", "cohort", "metric", "direction", "tolerance",
     "place", "sentence",
 )  # fmt: skip
+OTHER_TABLES = ("hyperparameters", "expert_ratings")  # of other columns; the second is read by `evaluation.ratings`
 
 
 def read_papers(page: str | None = None) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def read_hyperparameters(system: str | None = None) -> pd.DataFrame:
 
 
 def _paper_tables() -> Iterator[Path]:
-    yield from (p for p in sorted((manifests_folder() / "papers").glob("*.csv")) if p.stem != "hyperparameters")
+    yield from (p for p in sorted((manifests_folder() / "papers").glob("*.csv")) if p.stem not in OTHER_TABLES)
 
 
 def quotable(text: str) -> str:

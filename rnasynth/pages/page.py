@@ -53,15 +53,17 @@ class Page:
     ----------
     name : the page's name, such as "04_beta_vae".
     preset, cohort_name, seed : the resolved parameters.
+    data : what the numbers were measured on, where that is not the cohort; else empty.
     parameters : further parameters of the page, for its provenance.
     folder : where results.json and figures/ go.
     numbers : the numbers so far, by name.
     """
 
     def __init__(
-        self, name: str, *, preset: str, cohort: str, seed: int, folder: Path, parameters: Mapping[str, Any]
+        self, name: str, *, preset: str, cohort: str, seed: int, folder: Path, parameters: Mapping[str, Any], data: str = ""
     ) -> None:
         self.name, self.preset, self.cohort_name, self.seed, self.folder = name, preset, cohort, seed, folder
+        self.data = data
         self.parameters = dict(parameters)
         self.numbers: dict[str, Number] = {}
         self._figures: list[dict[str, str]] = []
@@ -73,7 +75,9 @@ class Page:
         self._closed = False
 
     @classmethod
-    def open(cls, name: str, *, preset: str, cohort: str, seed: int = 0, out: str | Path = "", **parameters: Any) -> Page:
+    def open(
+        cls, name: str, *, preset: str, cohort: str, seed: int = 0, out: str | Path = "", data: str = "", **parameters: Any
+    ) -> Page:
         """Check the page's parameters and make its folder.
 
         Parameters
@@ -83,6 +87,7 @@ class Page:
         cohort : a cohort's name, or the path of a manifest.
         seed : 0 or more.
         out : folder for results.json and figures/; empty: `build/<cohort>-<preset>/<name>`.
+        data : for a page that uses no cohort: its data, in the word of the published rows' column `cohort`.
         **parameters : the page's other parameters, kept with the results.
 
         Raises
@@ -97,7 +102,7 @@ class Page:
         check_cohort(cohort)
         folder = Path(out) if str(out) else build_folder(cohort, preset) / name
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-        return cls(name, preset=preset, cohort=cohort, seed=seed, folder=folder, parameters=parameters)
+        return cls(name, preset=preset, cohort=cohort, seed=seed, folder=folder, parameters=parameters, data=data)
 
     @property
     def cohort(self) -> Cohort:
@@ -199,7 +204,11 @@ class Page:
         if not caption.strip() or not alt.strip():
             raise InputError(subject, expected="a caption and an alternative text", found="none")
         facts = [f"n = {n}"] if n is not None else []
-        facts += [f"cohort {self.cohort_name}", f"preset {self.preset}", f"seed {self.seed}"]
+        facts += [
+            f"data {self.data}" if self.data else f"cohort {self.cohort_name}",
+            f"preset {self.preset}",
+            f"seed {self.seed}",
+        ]
         whole = f"{_one_line(caption)} ({', '.join(facts)}.)"
         if self._not_converged:
             whole = f"**Not converged.** {whole}"
@@ -237,7 +246,9 @@ class Page:
         """
         self._check_open()
         rows = tables.published(self.name)
-        self._verdicts = tables.verdicts(self.numbers, rows, cohort=self.cohort_name, preset=self.preset, because=because)
+        self._verdicts = tables.verdicts(
+            self.numbers, rows, cohort=self.data or self.cohort_name, preset=self.preset, because=because
+        )
         if self._verdicts:
             self.table(tables.verdict_table(self._verdicts), caption="Published, and here")
         else:
@@ -286,7 +297,8 @@ class Page:
         self._closed = True
         facts = {
             "commit": provenance.short_commit(head, dirty),
-            "cohort": f"{self.cohort_name}, fingerprint {fingerprint or 'not loaded'}",
+            "cohort": f"{self.cohort_name}, fingerprint {fingerprint or 'not loaded'}"
+            + (f"; data {self.data}" * bool(self.data)),
             "runs": ", ".join(ids) or "none",
             "preset and seed": f"{self.preset}, {self.seed}",
             "device": provenance.device(),

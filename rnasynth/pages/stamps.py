@@ -48,6 +48,7 @@ def inputs_of(
             }
         ),
         "parameters": _hash(dict(parameters)),
+        "files that parameters name": _hash({name: sha256(path) for name, path in _named_files(parameters).items()}),
         "cohort": cohort_fingerprint,
         "pages it needs": _hash({name: _results_hash(folder) for name, folder in upstream.items()}),
         "recorded results": _hash(
@@ -55,6 +56,13 @@ def inputs_of(
         ),
         "package versions": _hash(provenance.versions()),
     }
+
+
+def _named_files(parameters: Mapping[str, Any]) -> dict[str, Path]:
+    """Return the files behind parameters: a path, or the name of a table in data_manifests/papers."""
+    texts = {name: value for name, value in parameters.items() if isinstance(value, str) and value}
+    places = {name: (manifests_folder() / "papers" / f"{value}.csv", Path(value)) for name, value in texts.items()}
+    return {name: path for name, tried in places.items() for path in tried[::-1] if path.is_file()}
 
 
 def _hash(value: Any) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from rnasynth.config import manifests_folder
-from rnasynth.data.papers import PAPER_COLUMNS, read_papers
+from rnasynth.data.papers import OTHER_TABLES, PAPER_COLUMNS, read_papers
 from rnasynth.errors import InputError
 
 
@@ -87,7 +87,7 @@ def short(value: float) -> str:
 
 def published(page: str) -> pd.DataFrame:
     """Return the published rows that a page compares with, as `rnasynth.data.papers.read_papers` gives them."""
-    tables_there = [path for path in (manifests_folder() / "papers").glob("*.csv") if path.stem != "hyperparameters"]
+    tables_there = [path for path in (manifests_folder() / "papers").glob("*.csv") if path.stem not in OTHER_TABLES]
     return read_papers(page) if tables_there else pd.DataFrame(columns=list(PAPER_COLUMNS))
 
 

@@ -1,0 +1,443 @@
+"""Pathologists' scores of tiles: reading the published ones, every test that could have given a published p, and effects.
+
+A score here is one rater's mean over the tiles of a group, so the rater is the unit: raters are paired across groups, and
+tiles of a group are not independent of each other. The published scores are `data_manifests/papers/expert_ratings.csv`.
+
+Source: RNA-GAN (Cell Reports Methods 2023), section "Expert evaluation of synthetic tiles".
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from statsmodels.stats.multitest import multipletests
+
+from rnasynth.config import manifests_folder
+from rnasynth.errors import InputError
+from rnasynth.evaluation.stats import Interval, bootstrap
+
+COLUMNS = (
+    "question", "tissue", "group", "against", "rater", "printed", "spread", "exact", "tiles", "unit", "place", "sentence",
+)  # fmt: skip
+QUESTIONS = ("quality", "mean quality", "test", "tissue named", "artefacts seen", "difference", "scale", "tiles")
+DECIMALS_P = 3  # of the published p values
+EXACT_RATERS = 12  # up to here all 2^n signs are enumerated
+
+
+def read_ratings(source: str | Path = "expert_ratings") -> pd.DataFrame:
+    """Return the published scores and what the paper says of them, one row each, every row quoting its sentence.
+
+    Parameters
+    ----------
+    source : name of a table in data_manifests/papers, or the path of a csv of the same columns.
+
+    Returns
+    -------
+    Columns question (one of `QUESTIONS`), tissue, group, against, rater (text, "1" to "6"; empty for a mean over raters),
+    printed (float, as printed), spread (float, the SD printed after it), exact (float: the fraction of whole points behind
+    the printed score, 7/3 for 2.3), tiles (float: tiles behind the mean, as the fraction tells), unit, place, sentence.
+
+    Raises
+    ------
+    InputError : no such file, other columns, an unknown question, an empty quote, a rater twice for the same group, or a
+        fraction that does not round to the printed score.
+    """
+    path = manifests_folder() / "papers" / f"{source}.csv"
+    path = path if path.is_file() else Path(source)
+    if not path.is_file():
+        raise InputError(
+            str(source), expected="a table of data_manifests/papers, or the path of a csv", found="no such file"
+        )
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if tuple(table.columns) != COLUMNS:
+        raise InputError(str(path), expected=", ".join(COLUMNS), found=", ".join(map(str, table.columns)))
+    subject = f"{path.name}, row"
+    for number, row in enumerate(table.to_dict("records"), start=2):
+        if row["question"] not in QUESTIONS or not row["sentence"].strip():
+            raise InputError(f"{subject} {number}", expected="a known question and a quoted sentence", found=row["question"])
+    for column in ("printed", "spread", "tiles"):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    table["exact"] = [_fraction(path, text) if text else math.nan for text in table["exact"]]
+    table["exact"] = table["exact"].fillna(table["printed"])
+    wrong = table.index[(table["exact"] - table["printed"]).abs() > 0.05 + 1e-9]
+    if len(wrong):
+        row = table.loc[wrong[0]]
+        raise InputError(
+            f"{subject} {wrong[0] + 2}",
+            expected=f"a fraction that rounds to the printed {row['printed']:g}",
+            found=f"{row['exact']:.4g}",
+            fix="change both, or leave the fraction empty",
+        )
+    scores = table[table["question"] == "quality"]
+    if scores["printed"].isna().any() or scores.duplicated(["tissue", "group", "rater"]).any() or scores.empty:
+        raise InputError(str(path), expected="one score a tissue, group and rater", found="none, an empty one, or two")
+    return table
+
+
+def _fraction(path: Path, text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise InputError(str(path), expected="a fraction such as 7/3", found=repr(text)) from None
+
+
+def scores_of(ratings: pd.DataFrame, values: Literal["exact", "printed"] = "exact") -> pd.DataFrame:
+    """Return the per-rater scores, columns tissue, group, rater (text) and score (points), from `read_ratings`' table."""
+    rows = ratings[ratings["question"] == "quality"]
+    return pd.DataFrame(
+        {
+            "tissue": rows["tissue"].to_numpy(),
+            "group": rows["group"].to_numpy(),
+            "rater": rows["rater"].astype(str).to_numpy(),
+            "score": rows[values].to_numpy(float),
+        }
+    )
+
+
+def wide(scores: pd.DataFrame, tissue: str) -> pd.DataFrame:
+    """Return the scores of one tissue as raters x groups.
+
+    Raises
+    ------
+    InputError : a rater has not scored every group of the tissue.
+    """
+    table = scores[scores["tissue"] == tissue].pivot(index="rater", columns="group", values="score")
+    if table.empty or table.isna().any(axis=None):
+        missing = ", ".join(table.index[table.isna().any(axis=1)]) or "none at all"
+        raise InputError(f"scores of {tissue or 'the tiles'}", expected="each rater's score of each group", found=missing)
+    return table
+
+
+def describe(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return n, mean and SD (n - 1) over raters for each tissue and group, and how many scores lie below 1."""
+    grouped = scores.groupby(["tissue", "group"], sort=False)["score"]
+    table = grouped.agg(n="count", mean="mean", sd="std", lowest="min").reset_index()
+    table["below_1"] = grouped.agg(lambda values: int((values < 1).sum())).to_numpy()
+    return table
+
+
+def comparisons(scores: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Return (tissue, group, other group) for every pair of groups within a tissue, in the table's order."""
+    pairs = []
+    for tissue, rows in scores.groupby("tissue", sort=False):
+        pairs += [(str(tissue), a, b) for a, b in itertools.combinations(dict.fromkeys(rows["group"]), 2)]
+    return pairs
+
+
+def paired_t(a: ArrayLike, b: ArrayLike) -> float:
+    """Two-sided p of Student's paired t test; 1 where all differences are 0, NaN where they are equal and not 0."""
+    difference = np.asarray(a, float) - np.asarray(b, float)
+    if len(difference) < 2 or np.ptp(difference) < 1e-12:
+        return 1.0 if len(difference) and np.all(np.abs(difference) < 1e-12) else math.nan
+    return float(scipy.stats.ttest_1samp(difference, 0.0).pvalue)
+
+
+def wilcoxon(a: ArrayLike, b: ArrayLike) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test: zeros left out, ties averaged, all signs enumerated up to 12 raters."""
+    difference = np.round(np.asarray(a, float) - np.asarray(b, float), 9)
+    difference = difference[difference != 0]
+    if not len(difference):
+        return 1.0
+    ranks = scipy.stats.rankdata(np.abs(difference)) * np.sign(difference)
+    if len(ranks) <= EXACT_RATERS:
+        return _flips(ranks)["two-sided"]
+    return float(scipy.stats.wilcoxon(difference, method="asymptotic", correction=True).pvalue)
+
+
+def _flips(signed: NDArray[np.float64]) -> dict[str, float]:
+    """Return p of the sum of `signed` among all choices of signs (exact sign-flip test)."""
+    signs = np.array(list(itertools.product((-1.0, 1.0), repeat=len(signed))))
+    sums = signs @ np.abs(signed)
+    above = float(np.mean(sums >= signed.sum() - 1e-9))
+    return {"greater": above, "two-sided": float(np.mean(np.abs(sums) >= abs(signed.sum()) - 1e-9))}
+
+
+def battery(a: ArrayLike, b: ArrayLike) -> pd.DataFrame:
+    """Return p of every common two-group test of six or so scores each, two-sided and for a > b.
+
+    Parameters
+    ----------
+    a, b : scores of the same raters in the same order, shape (n,), points; at most 12 raters.
+
+    Returns
+    -------
+    Columns test, alternative ("two-sided", "greater"), p.
+    """
+    x, y = np.asarray(a, float), np.asarray(b, float)
+    difference = np.round(x - y, 9)
+    moved = difference[difference != 0]
+    rows: list[tuple[str, str, float]] = []
+    for alternative in ("two-sided", "greater"):
+        found: dict[str, float] = {
+            "paired t": scipy.stats.ttest_rel(x, y, alternative=alternative).pvalue,
+            "unpaired t (Student)": scipy.stats.ttest_ind(x, y, alternative=alternative).pvalue,
+            "unpaired t (Welch)": scipy.stats.ttest_ind(x, y, equal_var=False, alternative=alternative).pvalue,
+            "sign-flip permutation": _flips(difference)[alternative],
+            "Wilcoxon, exact": _flips(scipy.stats.rankdata(np.abs(moved)) * np.sign(moved))[alternative],
+            "sign test": scipy.stats.binomtest(int((moved > 0).sum()), len(moved), alternative=alternative).pvalue,
+            "Mann-Whitney, exact": scipy.stats.mannwhitneyu(x, y, alternative=alternative, method="exact").pvalue,
+        }
+        for zeros, correction in itertools.product(("wilcox", "pratt", "zsplit"), (False, True)):
+            name = f"Wilcoxon, normal, zeros {zeros}" + (", corrected" if correction else "")
+            found[name] = scipy.stats.wilcoxon(
+                difference, zero_method=zeros, correction=correction, alternative=alternative, method="asymptotic"
+            ).pvalue
+        for correction in (False, True):
+            found["Mann-Whitney, normal" + (", corrected" if correction else "")] = scipy.stats.mannwhitneyu(
+                x, y, alternative=alternative, method="asymptotic", use_continuity=correction
+            ).pvalue
+        if min(x.min(), y.min()) > 0:
+            found["paired t of logarithms"] = scipy.stats.ttest_rel(np.log(x), np.log(y), alternative=alternative).pvalue
+        rows += [(test, alternative, float(p)) for test, p in found.items()]
+    return pd.DataFrame(rows, columns=["test", "alternative", "p"])
+
+
+def printed_as(p: float, published: float, decimals: int = DECIMALS_P) -> str:
+    """Return how `p` is printed as `published`: "rounded", "cut" (digits dropped, as the paper's means are), or "".
+
+    Examples
+    --------
+    >>> printed_as(0.0252, 0.025), printed_as(0.05288, 0.052), printed_as(0.0239, 0.052)
+    ('rounded', 'cut', '')
+    """
+    unit = 10.0**-decimals
+    if abs(p - published) <= unit / 2 + 1e-12:
+        return "rounded"
+    return "cut" if -1e-12 <= p - published < unit else ""
+
+
+def published_tests(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Return every test tried on every published comparison: on exact and printed scores, on all raters and without each.
+
+    Returns
+    -------
+    Columns tissue, group, against, published (p as printed), raters ("all", or "without 6"), values ("exact", "printed"),
+    test, alternative, p, printed_as ("rounded", "cut", or "" where the p is not the published one).
+    """
+    frames = []
+    for values in ("exact", "printed"):
+        scores = scores_of(ratings, values)  # type: ignore[arg-type]
+        for row in ratings[ratings["question"] == "test"].to_dict("records"):
+            table = wide(scores, row["tissue"])
+            for left_out in (None, *table.index):
+                kept = table if left_out is None else table.drop(index=left_out)
+                tried = battery(kept[row["group"]], kept[row["against"]])
+                where = {"tissue": row["tissue"], "group": row["group"], "against": row["against"]}
+                raters = "all" if left_out is None else f"without {left_out}"
+                frames.append(tried.assign(**where, published=row["printed"], raters=raters, values=values))
+    trials = pd.concat(frames, ignore_index=True)
+    trials["printed_as"] = [printed_as(p, q) for p, q in zip(trials["p"], trials["published"], strict=True)]
+    order = ["tissue", "group", "against", "published", "raters", "values", "test", "alternative", "p", "printed_as"]
+    return trials[order]
+
+
+def explain(trials: pd.DataFrame) -> pd.DataFrame:
+    """Say for each published p which of the tests tried gives it, the same test for as many of them as there is one.
+
+    Parameters
+    ----------
+    trials : as `published_tests` returns it.
+
+    Returns
+    -------
+    Columns tissue, group, against, published, one_sided and two_sided (paired t on all raters, exact scores), tried,
+    giving_it (tests that give the printed p on all raters), way (the test, alternative and raters that give it; of several
+    the one that gives the most published p values, all raters before a part of them; empty where none does), way_p.
+    """
+    key = ["tissue", "group", "against", "published"]
+    kinds = ["test", "alternative", "raters", "values"]
+    hits = trials[trials["printed_as"] != ""].copy()
+    hits["shared"] = hits.groupby(kinds)["p"].transform("count")
+    hits["part"] = (hits["raters"] != "all").astype(int)
+    hits = hits.sort_values(["part", "shared", "values"], ascending=[True, False, True], kind="stable")
+    plain = trials[(trials["raters"] == "all") & (trials["values"] == "exact") & (trials["test"] == "paired t")]
+    rows = []
+    for where, tried in trials.groupby(key, sort=False):
+        mine = hits[(hits[key] == pd.Series(dict(zip(key, where, strict=True)))).all(axis=1)]
+        best = None if mine.empty else mine.iloc[0]
+        mine_plain = plain[(plain[key] == pd.Series(dict(zip(key, where, strict=True)))).all(axis=1)].set_index(
+            "alternative"
+        )
+        rows.append(
+            {
+                **dict(zip(key, where, strict=True)),
+                "one_sided": float(mine_plain.loc["greater", "p"]),
+                "two_sided": float(mine_plain.loc["two-sided", "p"]),
+                "tried": len(tried),
+                "giving_it": int((mine["raters"] == "all").sum()),
+                "way": "" if best is None else _way(best),
+                "way_p": math.nan if best is None else float(best["p"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _way(trial: pd.Series) -> str:
+    side = "one-sided" if trial["alternative"] == "greater" else "two-sided"
+    raters = "all raters" if trial["raters"] == "all" else f"{trial['raters'].replace('without', 'without rater')}"
+    return f"{side} {trial['test']}, {raters}, {trial['values']} scores, {trial['printed_as']}"
+
+
+def corrected_tests(scores: pd.DataFrame) -> pd.DataFrame:
+    """Two-sided paired t and Wilcoxon tests of every pair of groups in every tissue, with Holm's correction over all.
+
+    Parameters
+    ----------
+    scores : columns tissue, group, rater, score.
+
+    Returns
+    -------
+    Columns tissue, group, against, n, difference (points), t_p, t_p_holm, wilcoxon_p, wilcoxon_p_holm. A p that does not
+    exist (equal differences that are not 0) is NaN and takes no part in the correction.
+
+    Source: Holm, Scand J Stat 1979, through statsmodels.
+    """
+    rows = []
+    for tissue, group, against in comparisons(scores):
+        table = wide(scores, tissue)
+        a, b = table[group].to_numpy(float), table[against].to_numpy(float)
+        where = {"tissue": tissue, "group": group, "against": against, "n": len(a), "difference": float(np.mean(a - b))}
+        rows.append({**where, "t_p": paired_t(a, b), "wilcoxon_p": wilcoxon(a, b)})
+    table = pd.DataFrame(rows)
+    for column in ("t_p", "wilcoxon_p"):
+        known = table[column].notna()
+        table[f"{column}_holm"] = math.nan
+        if known.any():
+            table.loc[known, f"{column}_holm"] = multipletests(table.loc[known, column], method="holm")[1]
+    return table[["tissue", "group", "against", "n", "difference", "t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"]]
+
+
+def difference_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Mean of the paired differences a - b (points) with Student's t interval over raters."""
+    difference = np.asarray(a, float) - np.asarray(b, float)
+    n = len(difference)
+    half = scipy.stats.t.ppf((1 + level) / 2, n - 1) * difference.std(ddof=1) / math.sqrt(n) if n > 1 else math.nan
+    mean = float(difference.mean())
+    return Interval(mean, mean - half, mean + half, n, f"Student's t over raters, {level:.0%}")
+
+
+def hedges_g(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Standardised paired difference: Cohen's d_z times Hedges' correction, with the noncentral-t interval.
+
+    Returns
+    -------
+    Interval without unit (mean difference over the SD of the differences); NaN ends where the differences are all equal.
+
+    Source: Cohen 1988; Hedges, J Educ Stat 1981 (exact correction); interval: Steiger and Fouladi 1997.
+    """
+    difference = np.asarray(a, float) - np.asarray(b, float)
+    n = len(difference)
+    method = f"noncentral t, {level:.0%}"
+    if n < 2 or np.ptp(difference) < 1e-12:
+        return Interval(math.nan, math.nan, math.nan, n, method)
+    d_z = float(difference.mean() / difference.std(ddof=1))
+    t, df = d_z * math.sqrt(n), n - 1
+    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else math.nan
+    tails = ((1 + level) / 2, (1 - level) / 2)
+    reach = abs(t) + 10 + 5 * math.sqrt(n)
+    low, high = (brentq(lambda c, tail=tail: scipy.stats.nct.cdf(t, df, c) - tail, -reach, reach) for tail in tails)
+    scale = correction / math.sqrt(n)
+    return Interval(d_z * correction, low * scale, high * scale, n, method)
+
+
+def cliffs_delta(a: ArrayLike, b: ArrayLike) -> float:
+    """Share of pairs with a > b minus share with a < b, in [-1, 1] (Cliff, Psychol Bull 1993).
+
+    Examples
+    --------
+    >>> cliffs_delta([2, 3], [1, 2])
+    0.75
+    """
+    difference = np.subtract.outer(np.asarray(a, float), np.asarray(b, float))
+    difference[np.abs(difference) < 1e-9] = 0
+    return float(np.sign(difference).mean())
+
+
+def effect_sizes(scores: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """Mean difference, Hedges' g of the paired differences and Cliff's delta for every comparison, with intervals.
+
+    Returns
+    -------
+    Columns tissue, group, against, difference, g, delta (each an `Interval`; delta's resamples raters).
+    """
+    rows = []
+    for tissue, group, against in comparisons(scores):
+        table = wide(scores, tissue)
+        a, b = table[group].to_numpy(float), table[against].to_numpy(float)
+        where = {"tissue": tissue, "group": group, "against": against}
+        delta = bootstrap(cliffs_delta, a, b, n_boot=n_boot, seed=seed)
+        rows.append({**where, "difference": difference_interval(a, b), "g": hedges_g(a, b), "delta": delta})
+    return pd.DataFrame(rows)
+
+
+def interval_rows(effects: pd.DataFrame, column: str, groups: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Return one column of `effect_sizes` as `plots.intervals` wants it: label, group (the tissue), value, low, high."""
+    names = groups or {}
+    return pd.DataFrame(
+        {
+            "label": [
+                f"{names.get(a, a)} - {names.get(b, b)}" for a, b in zip(effects["group"], effects["against"], strict=True)
+            ],
+            "group": effects["tissue"],
+            "value": [interval.value for interval in effects[column]],
+            "low": [interval.low for interval in effects[column]],
+            "high": [interval.high for interval in effects[column]],
+        }
+    )
+
+
+def fitting_counts(printed: float, answers: Sequence[int], decimals: int = 0) -> pd.DataFrame:
+    """Which numbers of answers can give a printed percentage (the granularity test, GRIM).
+
+    Parameters
+    ----------
+    printed : percentage as printed.
+    answers : numbers of answers to try (raters times tiles).
+    decimals : of the printed percentage.
+
+    Returns
+    -------
+    Columns answers, yes (the nearest count), percent, fits ("rounded", "cut" or "").
+
+    Source: Brown and Heathers, Soc Psychol Personal Sci 2017.
+    """
+    rows = []
+    for n in answers:
+        counts = range(n + 1)
+        fits = {count: printed_as(100 * count / n, printed, decimals) for count in counts}
+        best = min(counts, key=lambda count: (not fits[count], abs(100 * count / n - printed)))
+        rows.append((n, best, 100 * best / n, fits[best]))
+    return pd.DataFrame(rows, columns=["answers", "yes", "percent", "fits"])
+
+
+def fitting_accuracies(mean: float, sd: float, *, raters: int, tiles: int, decimals: int = 2) -> list[tuple[int, ...]]:
+    """Return every set of counts of right answers, one a rater, whose mean and SD are printed as `mean` and `sd`.
+
+    Each rater's percentage may have been used in full, or cut or rounded to one decimal first.
+
+    Parameters
+    ----------
+    mean, sd : percentage over raters and its SD (n - 1), as printed.
+    raters, tiles : how many raters, and how many tiles each of them answered.
+
+    Source: the search of SPRITE, Heathers et al., PeerJ Preprints 2018.
+    """
+    found = []
+    for counts in itertools.combinations_with_replacement(range(tiles + 1), raters):
+        share = 100 * np.array(counts) / tiles
+        for used in (share, np.floor(share * 10 + 1e-9) / 10, np.round(share, 1)):
+            values = (float(used.mean()), mean), (float(used.std(ddof=1)), sd)
+            if all(printed_as(value, wanted, decimals) for value, wanted in values):
+                found.append(counts)
+                break
+    return found

@@ -210,6 +210,30 @@ class Transform:
                 out[:, here] = np.exp(part)
         return out
 
+    def wrap(self, z: NDArray[Any], obs: pd.DataFrame) -> AnnData:
+        """Return made z-scores as transformed profiles, which no transform can be applied to again.
+
+        Parameters
+        ----------
+        z : shape (n, genes), in this transform's gene order.
+        obs : one row a sample, its index the sample ids.
+
+        Returns
+        -------
+        AnnData like that of `apply`: `X` float32, `uns["transform"]`, `uns["unit"]`, `var["symbol"]`.
+
+        Raises
+        ------
+        InputError : another shape, or values that are not finite.
+        """
+        z = np.ascontiguousarray(z, dtype=np.float32)
+        if z.shape != (len(obs), len(self.genes)) or not np.isfinite(z).all():
+            found = str(z.shape) if z.shape != (len(obs), len(self.genes)) else "NaN or infinite values"
+            raise InputError("z-scores", expected=f"finite, shape ({len(obs)}, {len(self.genes)})", found=found)
+        symbols = list(self.symbols) or [""] * len(self.genes)
+        var = pd.DataFrame({"symbol": symbols}, index=pd.Index(list(self.genes), dtype=object))
+        return AnnData(X=z, obs=obs, var=var, uns={"unit": self.unit, "transform": self._as_uns()})
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types; `from_dict` gives back an equal transform, to the bit."""
         return {

@@ -5,6 +5,7 @@ tell apart. A function here computes nothing that a page reports: what it draws 
 """
 
 from rnasynth.plots.charts import box_by_group, composition, curves, embedding, histograms, intervals, spectrum
+from rnasynth.plots.latent import map_of_sets, scatter_against
 from rnasynth.plots.style import colour_of, marker_of, style
 from rnasynth.plots.tissue import round_length, slide_overview, tile_grid
 
@@ -16,8 +17,10 @@ __all__ = [
     "embedding",
     "histograms",
     "intervals",
+    "map_of_sets",
     "marker_of",
     "round_length",
+    "scatter_against",
     "slide_overview",
     "spectrum",
     "style",

@@ -44,8 +44,9 @@ def colour_of(name: str, names: Iterable[str]) -> str:
 
 
 def marker_of(name: str, names: Iterable[str]) -> str:
-    """Marker of `name` among `names`, by the same rule as its colour."""
-    return MARKERS[sorted(set(names)).index(name) % len(MARKERS)]
+    """Marker of `name` among `names`, by the same rule as its colour; beyond eight, colour and marker pair anew."""
+    place = sorted(set(names)).index(name)
+    return MARKERS[(place + place // len(OKABE_ITO)) % len(MARKERS)]
 
 
 def axes_of(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 3.6)) -> tuple[Figure, np.ndarray]:

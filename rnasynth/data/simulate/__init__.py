@@ -23,6 +23,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from rnasynth import files
+from rnasynth.data.simulate.counterfactual import counterfactual_profiles, in_tissue, stored_config
 from rnasynth.data.simulate.design import (
     CELL_TYPES,
     MARKERS,
@@ -187,13 +188,16 @@ __all__ = [
     "Stain",
     "Tile",
     "build_simulated",
+    "counterfactual_profiles",
     "draw_stain",
     "gene_programmes",
+    "in_tissue",
     "make_patient",
     "nuclei_mask",
     "nuclei_table",
     "render_tile",
     "simulate_profiles",
+    "stored_config",
     "tile_fractions",
     "transmit",
     "unmix",

@@ -136,7 +136,7 @@ def gene_programmes(config: SimulationConfig) -> np.ndarray:
     return programmes / programmes.sum(axis=2, keepdims=True)
 
 
-def _expression(config: SimulationConfig, patients: list[Patient], programmes: np.ndarray) -> np.ndarray:
+def expression(config: SimulationConfig, patients: list[Patient], programmes: np.ndarray) -> np.ndarray:
     """Return TPM, shape (patients, genes): mixed programmes, noise, batch, overdispersed counts over gene length."""
     rng = stream("genes", config.biology_seed, config.genes, 1)
     length_kb = rng.lognormal(0.6, 0.5, config.genes)
@@ -216,7 +216,7 @@ def simulate_profiles(config: SimulationConfig) -> tuple[anndata.AnnData, dict[s
     patients = [make_patient(config, number) for number in range(config.patients)]
     programmes = gene_programmes(config)
     names = gene_names(config)
-    tpm = _expression(config, patients, programmes)
+    tpm = expression(config, patients, programmes)
     months, event, log_hazard = _survival(config, patients)
     ids = [patient_name(p.number) for p in patients]
     columns: dict[str, Any] = {

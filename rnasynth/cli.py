@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from rnasynth.cli_ratings import ratings_app
 from rnasynth.errors import InputError, RnasynthError
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(ratings_app, name="ratings")
 
 Mirror = Annotated[
     Path | None,

@@ -30,7 +30,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("perturb",),
     ("plots",),
     ("pages",),
-    ("doctor", "cli"),
+    ("doctor", "cli_ratings", "cli"),
 )
 NEVER = {"nets": ("data", "files", "runs", "systems")}  # networks know nothing of files and data
 

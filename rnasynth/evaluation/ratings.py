@@ -226,7 +226,7 @@ def published_tests(ratings: pd.DataFrame) -> pd.DataFrame:
     """
     frames = []
     for values in ("exact", "printed"):
-        scores = scores_of(ratings, values)  # type: ignore[arg-type]
+        scores = scores_of(ratings, values)
         for row in ratings[ratings["question"] == "test"].to_dict("records"):
             table = wide(scores, row["tissue"])
             for left_out in (None, *table.index):
@@ -271,8 +271,8 @@ def explain(trials: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 **dict(zip(key, where, strict=True)),
-                "one_sided": float(mine_plain.loc["greater", "p"]),
-                "two_sided": float(mine_plain.loc["two-sided", "p"]),
+                "one_sided": mine_plain["p"].to_dict()["greater"],
+                "two_sided": mine_plain["p"].to_dict()["two-sided"],
                 "tried": len(tried),
                 "giving_it": int((mine["raters"] == "all").sum()),
                 "way": "" if best is None else _way(best),

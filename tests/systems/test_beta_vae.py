@@ -254,3 +254,17 @@ def test_demo_beats_the_mean_profile_and_is_near_pca(tmp_path: Path) -> None:
     assert rmse(vae.reconstruct(test_z)) < min(0.55 * by_mean, 1.15 * by_pca)
     shuffled = np.random.default_rng(0).permutation(len(test_z))
     assert rmse(vae.reconstruct(test_z[shuffled])) > 0.9 * by_mean  # another patient's latent does not help
+
+
+def test_profiles_that_come_as_z_scores_are_cut_at_ten_and_others_are_not(cohort: Cohort) -> None:
+    z = cohort.profiles.copy()
+    z.X = np.random.default_rng(0).normal(size=z.shape).astype(np.float32)
+    z.X[0, 0], z.X[1, 1] = 36_893.0, -500.0
+    z.uns["unit"] = "zscore"
+    scored = dataclasses.replace(cohort, profiles=z)
+    config = dataclasses.replace(SMALL, n_genes=None)
+    system = BetaVAESystem.from_cohort(config, scored)
+    assert system.transform.name == "none" and system.transform.clip == 10
+    whole = np.asarray(system.transform.apply(z).X)
+    assert whole.max() == 10 and whole.min() == -10 and (np.abs(whole) < 10).mean() > 0.99
+    assert BetaVAESystem.from_cohort(config, cohort).transform.clip is None

@@ -83,7 +83,8 @@ page.figure(
     ),
     "map",
     caption="UMAP fitted on the training patients' z-scores (grey); every set is placed on it, none took part in the fit. "
-    "Shifted profiles carry the colour of the tissue they were moved to. A picture, not the evidence.",
+    'Shifted profiles carry the colour of the tissue they were moved to; "generated" has draws of the tissue\'s own '
+    'spread, "generated, prior" those of the paper. A picture, not the evidence.',
     alt="Five scatter plots on one map: real, reconstructed, twice generated and shifted profiles, coloured by tissue.",
     n=f"{train.n_obs} training and {test.n_obs} test profiles, {n_generated} generated a tissue, "
     f"{sets['shifted'].n_obs} shifted",
@@ -99,7 +100,7 @@ page.figure(
 named = latent_checks.tissue_accuracy(vae, train, sets, seed=seed)
 for name, interval in named.numbers.items():
     page.number(name, interval, label=named.labels[name])
-page.number("chance", named.chance, label="the same for one and the same answer, largest of the sets")
+page.number("chance", named.chance, label="share that always the same answer would reach, largest of the sets")
 page.number(
     "latent_shift_lands",
     named.numbers["tissue_named_shifted"],
@@ -111,7 +112,7 @@ page.figure(
         named.by_tissue,
         x_label="share named as the wanted tissue, 95 % interval",
         reference=named.chance,
-        reference_label="one and the same answer",
+        reference_label="always the same answer",
     ),
     "tissue_named",
     caption="Share of profiles that a classifier of real training patients names as the wanted tissue.",
@@ -125,7 +126,8 @@ if not named.holds:
 # ## Do marker genes move as they should?
 #
 # Markers of a pair of tissues are its genes of largest standardised difference among the training patients. The real
-# difference is that of test patients. Random directions of the latent, as long as the shift, are the control.
+# difference is that of test patients, the change that from a patient's reconstruction to its shifted profile. Random
+# directions of the latent, as long as the shift, are the control.
 
 # %%
 markers = latent_truth.marker_change(vae, centres, train, test, sets["shifted"], n_markers=n_markers, seed=seed)
@@ -157,9 +159,9 @@ copies = latent_checks.nearest_training(vae, train, sets, seed=seed)
 for name, interval in copies.numbers.items():
     page.number(name, interval, label=copies.labels[name])
 page.figure(
-    plots.box_by_group(copies.distances, x_label="distance to the nearest training patient (z-score, 50 components)"),
+    plots.box_by_group(copies.distances, x_label="distance to the nearest training patient (z-score)"),
     "nearest",
-    caption="Distance to the nearest training patient: median, quartiles, 5 and 95 %.",
+    caption="Distance to the nearest training patient in their principal components: median, quartiles, 5 and 95 %.",
     alt="Box plots of distances, one a set of profiles, the training patients' distances to each other first.",
     n=f"{train.n_obs} training and {test.n_obs} test patients, {n_generated} generated a tissue",
 )
@@ -187,6 +189,7 @@ if data.simulated:
     for name, interval in truth.numbers.items():
         page.number(name, interval, label=truth.labels[name])
     page.table(truth.table, caption="Shifted test patients beside what the simulator makes of them in the other tissue")
+    page.note(truth.summary)
 page.verdicts()
 
 # %% [markdown]

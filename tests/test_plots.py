@@ -74,3 +74,28 @@ def test_curves_spectrum_boxes_and_embeddings_draw_what_they_are_given() -> None
     assert len(boxes.patches) == 2
     points = plots.embedding({"raw": (np.eye(2), ["a", "b"])}, axis_names={"raw": ("PC 1", "PC 2")}).axes[0]
     assert [tuple(c.get_offsets()[0]) for c in points.collections] == [(1.0, 0.0), (0.0, 1.0)]
+
+
+def test_a_map_draws_each_set_in_its_panel_on_common_axes_over_the_background() -> None:
+    sets = {"real": (np.eye(2), ["a", "b"]), "made": (np.array([[3.0, 4.0]]), ["b"])}
+    figure = plots.map_of_sets(sets, background=np.array([[-1.0, -1.0]]))
+    real, made = figure.axes[:2]
+    drawn = [c.get_offsets().tolist() for c in real.collections]
+    assert drawn == [[[-1.0, -1.0]], [[1.0, 0.0]], [[0.0, 1.0]]]
+    assert real.get_xlim() == made.get_xlim() and real.get_xlim()[1] > 3
+    assert made.collections[2].get_offsets().tolist() == [[3.0, 4.0]] and made.get_title() == "made"
+    np.testing.assert_array_equal(real.collections[2].get_facecolor()[0], made.collections[2].get_facecolor()[0])
+
+
+def test_scatter_against_draws_points_by_group_and_the_line_of_equals() -> None:
+    points = pd.DataFrame({"x": [0.0, 1.0], "y": [0.5, -2.0], "group": ["a", "b"]})
+    axis = plots.scatter_against(points, x_label="real (z-score)", y_label="made (z-score)").axes[0]
+    assert [c.get_offsets().tolist() for c in axis.collections] == [[[0.0, 0.5]], [[1.0, -2.0]]]
+    line = axis.lines[-1]
+    np.testing.assert_array_equal(line.get_xdata(), line.get_ydata())
+    assert axis.get_xlabel() == "real (z-score)" and axis.get_aspect() == 1
+
+
+def test_more_groups_than_colours_still_differ_in_colour_and_marker() -> None:
+    names = [f"tissue {number:02d}" for number in range(30)]
+    assert len({(plots.colour_of(name, names), plots.marker_of(name, names)) for name in names}) == 30

@@ -20,7 +20,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from rnasynth.data.genes import few, only_training
 from rnasynth.errors import InputError
-from rnasynth.evaluation.latent import LatentSystem, interpolate, labels_of, scores
+from rnasynth.evaluation.latent import LatentSystem, labels_of, scores
 from rnasynth.evaluation.stats import Interval, binomial_interval, bootstrap, resampling_units
 
 COMPONENTS = 50  # of the training samples, in which the classifier works and distances are measured
@@ -29,8 +29,8 @@ JUDGED = ("generated", "shifted")  # sets that the claim of a page rests on
 NAMES = {
     "real": "real (test)",
     "reconstructed": "reconstructed",
-    "generated": "generated, draws of the tissue",
-    "prior": "generated, draws of the prior (published)",
+    "generated": "generated",
+    "prior": "generated, prior",
     "shifted": "shifted",
 }
 
@@ -84,7 +84,7 @@ def overview(sets: Mapping[str, AnnData], *, train: AnnData) -> pd.DataFrame:
     counts = {"training": train, **{NAMES.get(name, name): profiles for name, profiles in sets.items()}}
     rows = {name: pd.Series(labels_of(profiles)).value_counts() for name, profiles in counts.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").fillna(0).astype(int)
-    return table[sorted(table)].rename_axis("profiles")
+    return table[sorted(table, key=str)].rename_axis("profiles")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,27 +177,30 @@ def interpolation(
 
     Raises
     ------
-    SplitError : a sample of `train` is not for training. InputError : fewer than two tissues, or other genes.
+    SplitError : a sample of `train` is not for training.
+    InputError : fewer than two tissues, fewer than two steps or one way, or other genes.
     """
     only_training(train)
+    if steps < 2 or n_ways < 1:
+        raise InputError("ways between tissues", expected="2 steps, 1 way or more", found=f"{steps} and {n_ways}")
     judge = Judge.fit(scores(system, train), labels_of(train), seed=seed)
     own = labels_of(test)
     tissues = sorted(set(own) & set(judge.tissues))
     if len(tissues) < 2:
         raise InputError("ways between tissues", expected="test samples of two tissues", found=few(tissues) or "none")
-    first = [int(np.flatnonzero(own == tissue)[0]) for tissue in tissues[:2]]
-    shown = interpolate(system, test[[first[0]]], test[[first[1]]], steps)
-    probability = judge.probabilities(np.asarray(shown.X))
-    percent = 100 * shown.obs["share"].to_numpy(dtype=float)
-    lines = {tissue: (percent, probability[:, judge.tissues.index(tissue)]) for tissue in tissues[:2]}
     generator = np.random.default_rng(seed)
-    passed = 0
-    for _ in range(n_ways):
-        a, b = generator.choice(len(tissues), 2, replace=False)
-        rows = [int(generator.choice(np.flatnonzero(own == tissues[end]))) for end in (a, b)]
-        seen = judge.names(np.asarray(interpolate(system, test[[rows[0]]], test[[rows[1]]], steps).X))
-        changes = [name for number, name in enumerate(seen) if number == 0 or name != seen[number - 1]]
-        passed += changes == [tissues[a], tissues[b]]
+    ends = [tuple(generator.choice(len(tissues), 2, replace=False)) for _ in range(n_ways)]
+    rows = [[int(generator.choice(np.flatnonzero(own == tissues[end]))) for end in pair] for pair in ends]
+    rows.append([int(np.flatnonzero(own == tissue)[0]) for tissue in tissues[:2]])  # the shown way
+    latents = np.asarray(system.encode(test), dtype=np.float64)[np.array(rows)]
+    share = np.linspace(0, 1, steps)
+    points = latents[:, :1] + share[:, None] * (latents[:, 1:] - latents[:, :1])
+    z = system.decode(points.reshape(-1, latents.shape[-1]).astype(np.float32))
+    probability = judge.probabilities(z).reshape(len(rows), steps, -1)
+    lines = {tissue: (100 * share, probability[-1, :, judge.tissues.index(tissue)]) for tissue in tissues[:2]}
+    named = np.array(judge.tissues)[probability.argmax(axis=2)]
+    changes = [[seen[0], *seen[1:][seen[1:] != seen[:-1]]] for seen in named[:-1]]
+    passed = sum(way == [tissues[a], tissues[b]] for way, (a, b) in zip(changes, ends, strict=True))
     labels = {"ways_pass": "share of ways that pass from the first tissue to the second and change once"}
     return WayReport(lines, tissues[0], tissues[1], {"ways_pass": binomial_interval(passed, n_ways)}, labels, n_ways)
 
@@ -245,7 +248,8 @@ def nearest_training(
     only_training(train)
     if "real" not in sets:
         raise InputError("sets of profiles", expected='one called "real"', found=few(sets))
-    z, groups = scores(system, train), _units(train)
+    z = scores(system, train)
+    groups = train.obs.get("split_group", train.obs_names).to_numpy(dtype=str)
     if len(set(groups)) < 3:
         raise InputError("training profiles", expected="three or more patients", found=str(len(set(groups))))
     reduction = PCA(min(COMPONENTS, len(z) - 1, z.shape[1]), random_state=seed, svd_solver="randomized").fit(z)

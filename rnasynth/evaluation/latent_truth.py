@@ -27,12 +27,12 @@ class MarkerReport:
 
     Attributes
     ----------
-    numbers : markers_correlation, markers_right_sign and markers_slope of the shift (change on real difference, through
-        the origin: 1 is the full way), and markers_correlation_random, the first for random directions of equal length.
+    numbers : markers_cosine, markers_right_sign and markers_slope of the shift (change on real difference, through
+        the origin: 1 is the full way), and markers_cosine_random, the first for random directions of equal length.
     labels : the same keys -> words.
     points : a row a marker and ordered pair of tissues: x (real difference of the test means), y (mean change of the
         shifted patients), gene, source, group (the target).
-    holds : the whole interval of the correlation lies above that of random directions.
+    holds : the whole interval of the cosine lies above that of random directions.
     """
 
     numbers: dict[str, Interval]
@@ -61,7 +61,8 @@ def marker_change(
     train : the markers of each pair of tissues are its genes of largest standardised difference here.
     test : real samples, whose means give the difference that a shift should make.
     shifted : these samples moved, as `latent.shift_to_others` gives them. The change is the shifted profile less the
-        sample's own real one, so that errors of the reconstruction count too.
+        sample's own reconstruction: less its real profile, it would share that one's noise with the real difference, and a
+        decoder's pull towards the mean would pass for a shift.
     n_random : random directions of the latent, one a pair of tissues each time, as long as the true shift.
 
     Returns
@@ -91,11 +92,13 @@ def marker_change(
     place = place.reshape(genes.shape)
     tissue_of_row = np.array([tissues.index(name) if name in tissues else len(tissues) for name in own])
     real = z_test[:, every].astype(np.float64)
+    latents = np.asarray(system.encode(test), dtype=np.float32)
+    before = np.asarray(system.decode(latents)[:, every], dtype=np.float64)
 
     def differences(made: NDArray[Any], at: NDArray[np.intp], weight: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Real differences and changes of the markers, (pairs, markers); `made` are moved samples number `at`."""
         mean = _means(real, tissue_of_row, weight, len(tissues))
-        change = _means(made[:, every] - real[rows[at]], pair_of_row[at], weight[rows[at]], len(pairs))
+        change = _means(made[:, every] - before[rows[at]], pair_of_row[at], weight[rows[at]], len(pairs))
         found = np.take_along_axis(mean[ends[:, 1]] - mean[ends[:, 0]], place, 1)
         return found, np.take_along_axis(change, place, 1)
 
@@ -111,7 +114,7 @@ def marker_change(
         )
 
     numbers = {
-        "markers_correlation": interval(_correlation),
+        "markers_cosine": _around(interval(lambda x, y: float(np.arctanh(_cosine(x, y))))),
         "markers_right_sign": interval(_right_sign),
         "markers_slope": interval(_slope),
     }
@@ -119,29 +122,28 @@ def marker_change(
     at = everyone
     if len(at) > CONTROL_ROWS:
         at = np.sort(generator.choice(len(at), CONTROL_ROWS, replace=False))
-    latents = np.asarray(system.encode(test), dtype=np.float64)[rows[at]]
     steps = np.array([centres.mean[centres.place(b)] - centres.mean[centres.place(a)] for a, b in pairs])
     control = []
     for _ in range(n_random):
         direction = generator.standard_normal(steps.shape)
         direction *= np.linalg.norm(steps, axis=1, keepdims=True) / np.linalg.norm(direction, axis=1, keepdims=True)
-        made = system.decode((latents + direction[pair_of_row[at]]).astype(np.float32))
-        control.append(_correlation(*differences(made, at, once)))
+        made = system.decode((latents[rows[at]] + direction[pair_of_row[at]]).astype(np.float32))
+        control.append(_cosine(*differences(made, at, once)))
     low, middle, high = (float(value) for value in np.nanquantile(control, [0.025, 0.5, 0.975]))
     method = f"median and middle 95 % of {n_random} random directions"
-    numbers["markers_correlation_random"] = Interval(middle, low, high, n_random, method)
+    numbers["markers_cosine_random"] = Interval(middle, low, high, n_random, method)
     labels = {
-        "markers_correlation": "correlation of the markers' change with the real difference",
+        "markers_cosine": "cosine of the markers' change and the real difference (1: one direction, 0: none)",
         "markers_right_sign": "share of the markers that move to the right side",
         "markers_slope": "share of the way that the markers move (slope through the origin)",
-        "markers_correlation_random": "the same correlation for random directions of equal length",
+        "markers_cosine_random": "the same cosine for random directions of equal length",
     }
     x, y = differences(z_shifted, everyone, once)
     symbols = np.array([symbol or gene for symbol, gene in zip(_symbols(system), system.transform.genes, strict=True)])
     points = pd.DataFrame({"x": x.ravel(), "y": y.ravel(), "gene": symbols[genes.ravel()]})
     points["source"], points["group"] = np.repeat(np.array(pairs), genes.shape[1], axis=0).T
     points = points.dropna(subset=["x", "y"])
-    return MarkerReport(numbers, labels, points, bool(numbers["markers_correlation"].low > high))
+    return MarkerReport(numbers, labels, points, bool(numbers["markers_cosine"].low > high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,15 +156,13 @@ class TruthReport:
         over profiles of the correlation over genes of the change with the true change) and truth_own (see there).
     labels : the same keys -> words.
     table : the same as text, a row a way of shifting.
-    beats_mean : the system's RMSE is below that of the target's mean profile, with the whole interval of the difference.
-    keeps_own : the whole interval of truth_own lies above 0.
+    summary : one sentence that says what the two truth_gain numbers (RMSE of another way less the system's) allow to say.
     """
 
     numbers: dict[str, Interval]
     labels: dict[str, str]
     table: pd.DataFrame
-    beats_mean: bool
-    keeps_own: bool
+    summary: str
 
 
 def shift_against_truth(
@@ -201,7 +201,7 @@ def shift_against_truth(
     made = {
         "": ("shift in the latent", np.asarray(moved.X, dtype=np.float64)),
         "_difference": ("own profile plus the difference of mean profiles", own + target - source),
-        "_mean": ("mean profile of the target", target),
+        "_mean": ("target's mean profile", target),
         "_unshifted": ("own profile, unshifted", own),
     }
     patients = _patients(moved)
@@ -222,12 +222,29 @@ def shift_against_truth(
         titles["truth_own"] = "correlation of what is the patient's own with the truth"
         labels |= {f"{name}{suffix}": f"{titles[name]}: {words}" for name in found}
         table[words] = {title: str(found[name]) if name in found else "none" for name, title in titles.items()}
-    error, plain = (np.square(made[name][1] - truth).mean(axis=1) for name in ("", "_mean"))
-    gain = bootstrap(lambda a, b: float(np.sqrt(b.mean()) - np.sqrt(a.mean())), error, plain, groups=patients, **common)
-    numbers["truth_gain_mean"] = gain
-    labels["truth_gain_mean"] = "RMSE of the target's mean profile less that of the shift in the latent (above 0 is better)"
+    error = {suffix: np.square(values - truth).mean(axis=1) for suffix, (_, values) in made.items()}
+    for suffix in ("_mean", "_difference"):
+        numbers[f"truth_gain{suffix}"] = bootstrap(
+            lambda other, ours: float(np.sqrt(other.mean()) - np.sqrt(ours.mean())),
+            error[suffix],
+            error[""],
+            groups=patients,
+            **common,
+        )
+        labels[f"truth_gain{suffix}"] = (
+            f"RMSE of the {made[suffix][0]} less that of the shift in the latent (above 0: worse)"
+        )
+    said = [f"{_beside(numbers[f'truth_gain{suffix}'])} the {made[suffix][0]}" for suffix in ("_mean", "_difference")]
+    summary = f"Measured by RMSE to the truth, the shift in the latent is {said[0]}, and {said[1]}."
     shown = pd.DataFrame.from_dict(table, orient="index").rename_axis("way of shifting")
-    return TruthReport(numbers, labels, shown, bool(gain.low > 0), bool(numbers["truth_own"].low > 0))
+    return TruthReport(numbers, labels, shown, summary)
+
+
+def _beside(gain: Interval) -> str:
+    """Words for an interval of (their error - ours)."""
+    if gain.low > 0:
+        return "nearer than"
+    return "farther than" if gain.high < 0 else "neither clearly nearer nor farther than"
 
 
 def _patients(profiles: AnnData) -> NDArray[np.str_]:
@@ -259,16 +276,28 @@ def _means(x: NDArray[Any], group: NDArray[np.intp], weight: NDArray[Any], k: in
     return np.divide(sums, total[:, None], out=np.full(sums.shape, np.nan), where=total[:, None] > 0)[:k]
 
 
+def _around(fisher: Interval) -> Interval:
+    """Turn an interval of Fisher's z into one of the cosine, centred on the value.
+
+    Means of resampled patients are noisier than the means, so that resampled cosines near 1 lie below the value.
+    """
+    half = (fisher.high - fisher.low) / 2
+    value, low, high = (float(np.tanh(fisher.value + step)) for step in (0, -half, half))
+    return Interval(value, low, high, fisher.n, f"{fisher.method}, of Fisher's z, centred on the value")
+
+
 def _finite(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     known = np.isfinite(x) & np.isfinite(y)
     return x[known], y[known]
 
 
-def _correlation(x: NDArray[Any], y: NDArray[Any]) -> float:
+def _cosine(x: NDArray[Any], y: NDArray[Any]) -> float:
+    """Correlation about zero. About the means, markers that fall as they should and others that stay would be perfect."""
     x, y = _finite(x, y)
-    if len(x) < 2 or x.std() == 0 or y.std() == 0:
+    norm = float(np.sqrt(np.square(x).sum() * np.square(y).sum()))
+    if norm == 0:
         return float("nan")
-    return float(np.corrcoef(x, y)[0, 1])
+    return float(np.clip((x * y).sum() / norm, -1 + 1e-12, 1 - 1e-12))  # Fisher's z of it stays finite
 
 
 def _right_sign(x: NDArray[Any], y: NDArray[Any]) -> float:

@@ -10,11 +10,13 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
 
 from rnasynth.data.genes import few, only_training
 from rnasynth.errors import InputError
 
 MIN_SAMPLES = 10
+PLACED_BY = 5  # nearest training samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,7 @@ class Projection:
     genes: tuple[str, ...]
     fitted: NDArray[np.float32]
     _components: PCA | None
-    _umap: Any
+    _neighbours: NearestNeighbors
 
     def place(self, profiles: AnnData | NDArray[Any]) -> NDArray[np.float32]:
         """Return the places of profiles on the map, shape (n, 2), float32.
@@ -39,8 +41,10 @@ class Projection:
         ----------
         profiles : z-scores, as AnnData (transformed) or array (n, genes) in the order of `genes`.
 
-        UMAP moves the points of one call a little by a shared random stream: equal calls give equal places, but a sample's
-        place may differ by a fraction of a cluster's width where it is placed in other company.
+        A sample lies at the mean place of its five nearest training samples, weighted by inverse distance: where UMAP's own
+        transform begins, too. That then lets the new samples push each other about at random, so that a place depends on
+        the company; here it does not, and a training sample lies where it was fitted. A sample between two clusters shows
+        between them.
 
         Raises
         ------
@@ -55,8 +59,9 @@ class Projection:
                 raise InputError("profiles to place", expected="the map's genes", found=f"no {few(missing)}")
             profiles = np.asarray(profiles[:, list(self.genes)].X)
         z = _finite(profiles, len(self.genes))
-        with _quiet():
-            placed = self._umap.transform(_reduced(self._components, z))
+        distance, rows = self._neighbours.kneighbors(_reduced(self._components, z))
+        weight = 1 / np.maximum(distance, 1e-6 * np.maximum(distance[:, -1:], 1e-6))
+        placed = (weight[:, :, None] * self.fitted[rows]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
         return np.asarray(placed, dtype=np.float32)
 
 
@@ -72,7 +77,7 @@ def fit_umap(train: AnnData, *, seed: int, n_neighbors: int = 15, min_dist: floa
 
     Returns
     -------
-    A map that is the same for the same samples and seed.
+    A map that is the same for the same samples and seed (on one machine).
 
     Raises
     ------
@@ -89,17 +94,17 @@ def fit_umap(train: AnnData, *, seed: int, n_neighbors: int = 15, min_dist: floa
     z = _finite(train.X, train.n_vars)
     size = min(components, len(z) - 1)
     reduction = PCA(size, svd_solver="randomized", random_state=seed).fit(z) if z.shape[1] > size else None
-    with _quiet():
+    reduced = _reduced(reduction, z)
+    with warnings.catch_warnings(action="ignore"):  # about TensorFlow, which is not used, and graphs in several parts
         import umap  # takes seconds to load
 
-        model = umap.UMAP(n_neighbors=min(n_neighbors, len(z) - 1), min_dist=min_dist, random_state=seed, n_jobs=1)
-        fitted = model.fit_transform(_reduced(reduction, z))
-    return Projection(tuple(map(str, train.var_names)), np.asarray(fitted, dtype=np.float32), reduction, model)
-
-
-def _quiet() -> Any:
-    """Hold back the warnings of UMAP: about TensorFlow, which is not used, and about graphs in several parts."""
-    return warnings.catch_warnings(action="ignore")
+        model = umap.UMAP(
+            n_neighbors=min(n_neighbors, len(z) - 1), min_dist=min_dist, init="pca", random_state=seed, n_jobs=1
+        )
+        fitted = np.asarray(model.fit_transform(reduced), dtype=np.float32)
+    return Projection(
+        tuple(map(str, train.var_names)), fitted, reduction, NearestNeighbors(n_neighbors=PLACED_BY).fit(reduced)
+    )
 
 
 def _reduced(reduction: PCA | None, z: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -241,3 +241,17 @@ def test_concatenation_keeps_shared_genes_and_refuses_mixtures() -> None:
         concatenate([one, one])
     with pytest.raises(InputError, match="one unit"):
         concatenate([one, profiles(unit="counts")])
+
+
+def test_made_scores_are_wrapped_as_transformed_profiles() -> None:
+    train = profiles()
+    transform = Transform.fit(train)
+    z = transform.apply(train)
+    made = transform.wrap(np.asarray(z.X), pd.DataFrame(index=z.obs_names))
+    np.testing.assert_array_equal(made.X, z.X)
+    assert Transform.from_dict(dict(made.uns["transform"])) == transform and list(made.var_names) == list(z.var_names)
+    with pytest.raises(InputError):
+        transform.apply(made)
+    for bad in (np.asarray(z.X)[:, 1:], np.full(z.shape, np.nan)):
+        with pytest.raises(InputError, match="finite, shape"):
+            transform.wrap(bad, pd.DataFrame(index=z.obs_names))

@@ -99,3 +99,67 @@ def test_scatter_against_draws_points_by_group_and_the_line_of_equals() -> None:
 def test_more_groups_than_colours_still_differ_in_colour_and_marker() -> None:
     names = [f"tissue {number:02d}" for number in range(30)]
     assert len({(plots.colour_of(name, names), plots.marker_of(name, names)) for name in names}) == 30
+
+
+def rating_scores() -> pd.DataFrame:
+    rows = [
+        (t, g, r, i + j + 0.5 * k)
+        for i, t in enumerate("ab")
+        for j, g in enumerate(("real", "gan"))
+        for k, r in enumerate("12")
+    ]
+    return pd.DataFrame(rows, columns=["tissue", "group", "rater", "score"])
+
+
+def test_paired_scores_draw_each_rater_each_mean_and_the_scale() -> None:
+    figure = plots.paired_scores(rating_scores(), groups=["gan", "real"], scale=(1, 5))
+    first, second = figure.axes
+    assert [list(line.get_ydata()) for line in first.lines] == [[1.0, 0.0], [1.5, 0.5]]
+    assert [list(line.get_ydata()) for line in second.lines] == [[2.0, 1.0], [2.5, 1.5]]
+    assert [segment[0, 1] for segment in first.collections[0].get_segments()] == [1.25, 0.25]
+    assert first.patches[0].get_height() == 1 and first.get_title() == "a"
+
+
+def test_rater_differences_draw_each_point_and_each_interval() -> None:
+    table = pd.DataFrame(
+        {"label": ["x - y"] * 3, "tissue": ["a", "a", "b"], "rater": list("121"), "value": [0.5, 0.5, -1.0]}
+    )
+    means = pd.DataFrame(
+        {"label": ["x - y"] * 2, "group": ["a", "b"], "value": [0.5, -1], "low": [0.2, -2], "high": [0.9, 0]}
+    )
+    axis = plots.rater_differences({"A": table}, means).axes[0]
+    points = np.concatenate(
+        [c.get_offsets() for c in axis.collections if len(c.get_offsets()) and not hasattr(c, "get_segments")]
+    )
+    assert sorted(points[:, 0]) == [-1.0, 0.5, 0.5]
+    assert len({tuple(point) for point in points}) == 3, "equal differences lie above each other"
+    ends = [segment[:, 0].tolist() for c in axis.collections if hasattr(c, "get_segments") for segment in c.get_segments()]
+    np.testing.assert_allclose(sorted(ends), [[-2.0, 0.0], [0.2, 0.9]])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["x - y, a", "x - y, b"]
+
+
+def test_kaplan_meier_draws_steps_bands_ticks_and_aligned_numbers_at_risk() -> None:
+    table = pd.DataFrame(
+        {
+            "months": [0.0, 5.0, 9.0],
+            "survival": [1.0, 0.6, 0.6],
+            "low": [1.0, 0.3, 0.3],
+            "high": [1.0, 0.8, 0.8],
+            "censored": [0, 0, 4],
+        }
+    )
+    at_risk = pd.DataFrame([[1200, 4], [10, 2]], index=["low risk", "high risk"], columns=[0, 6])
+    figure = plots.kaplan_meier({"low risk": table, "high risk": table}, x_label="months", at_risk=at_risk)
+    above, below = figure.axes
+    steps, seen = above.lines[0], above.lines[1]
+    assert steps.get_drawstyle() == "steps-post" and list(steps.get_ydata()) == [1.0, 0.6, 0.6]
+    assert list(seen.get_xdata()) == [9.0] and above.get_xlabel() == "months"
+    assert above.lines[0].get_linestyle() != above.lines[2].get_linestyle()
+    assert len(above.collections) == 2 and above.get_legend() is not None
+    assert [(text.get_position(), text.get_text()) for text in below.texts] == [
+        ((0.0, 0), "1,200"),
+        ((6.0, 0), "4"),
+        ((0.0, 1), "10"),
+        ((6.0, 1), "2"),
+    ]
+    assert above.get_xlim() == below.get_xlim()

@@ -207,7 +207,7 @@ def answers_by_group(answers: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0
     the tile's tissue is not in the key).
     """
     rows = []
-    for (tissue, group), part in answers.groupby(["tissue", "group"], sort=False):
+    for (tissue, group), part in answers.groupby(["tissue", "group"]):
         seen = bootstrap(np.mean, part["artefacts"].astype(float), groups=part["rater"], n_boot=n_boot, seed=seed)
         right = None
         if tissue:
@@ -218,9 +218,12 @@ def answers_by_group(answers: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0
 
 
 def scores_from_answers(answers: pd.DataFrame) -> pd.DataFrame:
-    """Return each rater's mean quality per tissue and group: columns tissue, group, rater, score."""
-    means = answers.groupby(["tissue", "group", "rater"], sort=False)["quality"].mean()
-    return means.rename("score").reset_index()
+    """Return each rater's mean quality per tissue and group: columns tissue, group, rater, score.
+
+    Rows are sorted, a group called "real" first, so that differences are real - other whatever the order of the tiles.
+    """
+    means = answers.groupby(["tissue", "group", "rater"])["quality"].mean().rename("score").reset_index()
+    return means.sort_values("group", key=lambda names: names != ratings_model.REFERENCE, kind="stable", ignore_index=True)
 
 
 def analyse_forms(paths: Sequence[str | Path], key: str | Path, out: str | Path, *, seed: int = 0) -> RatingStudy:

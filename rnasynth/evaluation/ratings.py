@@ -19,6 +19,7 @@ import pandas as pd
 import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.special import ndtr
 from statsmodels.stats.multitest import multipletests
 
 from rnasynth.config import manifests_folder
@@ -29,6 +30,7 @@ COLUMNS = (
     "question", "tissue", "group", "against", "rater", "printed", "spread", "exact", "tiles", "unit", "place", "sentence",
 )  # fmt: skip
 QUESTIONS = ("quality", "mean quality", "test", "tissue named", "artefacts seen", "difference", "scale", "tiles")
+CHI_QUANTILES = 4000
 EXACT_RATERS = 12  # up to here all 2^n signs are enumerated
 
 
@@ -216,8 +218,12 @@ def hedges_g(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Interval:
     t, df = d_z * math.sqrt(n), n - 1
     correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else math.nan
     tails = ((1 + level) / 2, (1 - level) / 2)
-    reach = abs(t) + 10 + 5 * math.sqrt(n)
-    low, high = (brentq(lambda c, tail=tail: scipy.stats.nct.cdf(t, df, c) - tail, -reach, reach) for tail in tails)
+    # P(T <= t | c) = E[Phi(t sqrt(V / df) - c)], V chi-square: the mean over V's quantiles is monotone in c and finite for
+    # every t, which scipy's nct.cdf is not (it gives NaN a few units from t)
+    places = (np.arange(CHI_QUANTILES) + 0.5) / CHI_QUANTILES
+    centres = t * np.sqrt(scipy.stats.chi2.ppf(places, df) / df)
+    reach = float(centres.min()) - 9, float(centres.max()) + 9
+    low, high = (brentq(lambda c, tail=tail: float(ndtr(centres - c).mean()) - tail, *reach) for tail in tails)
     scale = correction / math.sqrt(n)
     return Interval(d_z * correction, low * scale, high * scale, n, method)
 

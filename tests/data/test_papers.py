@@ -83,7 +83,9 @@ def test_every_quote_occurs_in_its_paper(mirror: Path) -> None:
     if not folder.is_dir():
         pytest.skip("the papers' texts are not at hand")
     texts = {paper: quotable((folder / file).read_text(encoding="utf-8")) for paper, file in TEXTS.items()}
-    rows = pd.concat([read_papers()[["paper", "place", "sentence"]], read_hyperparameters()[["paper", "place", "sentence"]]])
+    ratings = pd.read_csv(manifests_folder() / "papers" / "expert_ratings.csv").assign(paper="rna-gan")
+    tables = (read_papers(), read_hyperparameters(), ratings)
+    rows = pd.concat([table[["paper", "place", "sentence"]] for table in tables])
     for row in rows.itertuples():
         for part in row.sentence.split(" [...] "):
             plain = quotable(part)

@@ -7,7 +7,7 @@ tell apart. A function here computes nothing that a page reports: what it draws 
 from rnasynth.plots.charts import box_by_group, composition, curves, embedding, histograms, intervals, spectrum
 from rnasynth.plots.latent import map_of_sets, scatter_against
 from rnasynth.plots.ratings import paired_scores, rater_differences
-from rnasynth.plots.style import colour_of, marker_of, style
+from rnasynth.plots.style import colour_of, marker_of
 from rnasynth.plots.survival import kaplan_meier
 from rnasynth.plots.tissue import round_length, slide_overview, tile_grid
 
@@ -28,6 +28,5 @@ __all__ = [
     "scatter_against",
     "slide_overview",
     "spectrum",
-    "style",
     "tile_grid",
 ]

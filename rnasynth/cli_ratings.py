@@ -22,7 +22,9 @@ def form(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for form.html, which holds its images and needs no network.")],
     tiles_per_group: Annotated[int, typer.Option("--tiles-per-group", help="Tiles drawn from each folder.")] = 5,
-    seed: Annotated[int, typer.Option("--seed", help="Of the draw, the names and the order; it undoes the blinding.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the draw, names and order; by default a secret one, kept in the key.")
+    ] = None,
     key: Annotated[
         Path | None, typer.Option("--key", help="File that tells which tile is what (default: OUT-key.json).")
     ] = None,
@@ -34,8 +36,11 @@ def form(
 
     Example: rnasynth ratings form lung/real=a lung/gan=b brain/real=c brain/gan=d --out form --tiles-per-group 5 --seed 7
     """
+    import secrets
+
     from rnasynth.evaluation.rating_form import TileGroup, make_form
 
+    seed = secrets.randbits(32) if seed is None else seed
     groups = [TileGroup.parse(text) for text in folders]
     answers = [name.strip() for name in tissues.split(",") if name.strip()]
     made = make_form(groups, out, tiles_per_group=tiles_per_group, seed=seed, key=key, tissues=answers)

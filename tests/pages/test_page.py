@@ -134,3 +134,17 @@ def test_simulated_data_and_the_demo_preset_are_announced(
     assert page.cohort is fake and page.cohort is fake
     assert len(shown) == 2
     assert "SIMULATED DATA" in shown[0] and "Demo preset" in shown[0] and "C1 is missing" in shown[1]
+
+
+def test_a_page_without_cohort_names_its_data_instead(tmp_path: Path, shown: list[str]) -> None:
+    page = Page.open(
+        "14_expert_ratings", preset="demo", cohort="her2st", seed=0, out=tmp_path / "out", data="published-scores"
+    )
+    page.number("rating_real_lung", 2.2667, metric="mean of six pathologists' means")
+    page.figure(plt.figure(), "nothing", caption="Nothing.", alt="Nothing.")
+    page.verdicts()
+    page.close()
+    results = json.loads((page.folder / "results.json").read_text())
+    assert "data published-scores" in results["figures"][0]["caption"] and "her2st" not in results["figures"][0]["caption"]
+    assert {v["id"]: v["kind"] for v in results["verdicts"]}["rating_real_lung"] == "reproduced"
+    assert "her2st, fingerprint not loaded; data published-scores" in shown[-1]

@@ -140,6 +140,21 @@ def test_each_kind_of_input_has_its_own_hash(tmp_path: Path, write_page: Write, 
     assert changed == {"recorded results", "modules"}
 
 
+def test_a_file_that_a_parameter_names_counts_by_its_content(tmp_path: Path, write_page: Write) -> None:
+    page = read_page(write_page("04_beta_vae"))
+    mine = tmp_path / "mine.csv"
+
+    def hash_of(scores: str) -> str:
+        inputs = stamps.inputs_of(page, parameters={"scores": scores}, cohort="geo", cohort_fingerprint="f", upstream={})
+        return inputs["files that parameters name"]
+
+    nothing, table = hash_of("neither a file nor a table"), hash_of("expert_ratings")
+    mine.write_text("a", encoding="utf-8")
+    first = hash_of(str(mine))
+    mine.write_text("b", encoding="utf-8")
+    assert len({nothing, table, first, hash_of(str(mine))}) == 4
+
+
 @pytest.mark.parametrize(
     "options", [{"pages": ["77"]}, {"parameters": {"slpoe": 1.0}}, {"parameters": {"slope": "steep"}}, {"jobs": 0}]
 )

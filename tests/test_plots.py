@@ -163,3 +163,5 @@ def test_kaplan_meier_draws_steps_bands_ticks_and_aligned_numbers_at_risk() -> N
         ((6.0, 1), "2"),
     ]
     assert above.get_xlim() == below.get_xlim()
+    many = pd.DataFrame({"months": np.arange(300.0), "survival": 1.0, "low": 1.0, "high": 1.0, "censored": 1})
+    assert len(plots.kaplan_meier({"low risk": many}, x_label="months", at_risk=at_risk[:1]).axes[0].lines) == 1

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from rnasynth.plots.style import OKABE_ITO, style
 
+MAX_TICKS = 200  # of one curve; more would hide it
 LINES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
 
@@ -21,6 +22,7 @@ def kaplan_meier(
     Parameters
     ----------
     curves : group -> table with months, survival, low, high and censored (how many were last seen alive then); at most four.
+        A curve with more than 200 ticks is drawn without them.
     at_risk : index group, columns the times (whole numbers, in the unit of `months`) at which the axis has its ticks.
     """
     names = list(curves)
@@ -34,11 +36,12 @@ def kaplan_meier(
             above.fill_between(months, table["low"], table["high"], step="post", color=colour, alpha=0.16, lw=0)
             above.step(months, survival, where="post", color=colour, ls=LINES[number % 4], lw=1.8, label=name)
             seen = table["censored"].to_numpy() > 0
-            above.plot(months[seen], survival[seen], ls="", marker="|", ms=5, mew=0.8, color=colour)
-        above.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.02), xlim=(-0.01 * ticks[-1], ticks[-1] * 1.02))
+            if seen.sum() <= MAX_TICKS:
+                above.plot(months[seen], survival[seen], ls="", marker="|", ms=5, mew=0.8, color=colour)
+        above.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.02), xlim=(-0.02 * ticks[-1], ticks[-1] * 1.03))
         above.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         above.set_yticks(np.linspace(0, 1, 6))
-        above.legend(loc="upper right")
+        above.legend(loc="lower left")
         for row, name in enumerate(names):
             for tick, count in zip(ticks, at_risk.loc[name], strict=True):
                 below.text(tick, row, f"{int(count):,}", ha="center", va="center", fontsize=9)
@@ -49,6 +52,7 @@ def kaplan_meier(
         below.set_title("at risk", fontsize=9, loc="left", pad=2)
         above.tick_params(axis="x", labelbottom=True)
         below.tick_params(axis="both", labelbottom=False, length=0)
+        below.tick_params(axis="y", pad=18)
         below.grid(visible=False)
         below.spines[:].set_visible(False)
         below.patch.set_alpha(0)

@@ -7,7 +7,7 @@ stands beside what it says of made profiles. Sets of profiles are raw or transfo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,12 @@ def overview(sets: Mapping[str, AnnData], *, train: AnnData) -> pd.DataFrame:
     rows = {name: pd.Series(labels_of(profiles)).value_counts() for name, profiles in counts.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").fillna(0).astype(int)
     return table[sorted(table, key=str)].rename_axis("profiles")
+
+
+def number_table(numbers: Mapping[str, Interval], labels: Mapping[str, str]) -> pd.DataFrame:
+    """Show a report's numbers: quantity (its label), value, low, high and n (patients or other independent units)."""
+    rows = [(labels[name], each.value, each.low, each.high, each.n) for name, each in numbers.items()]
+    return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "n"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,7 +300,9 @@ def share_interval(hits: NDArray[np.float64], units: NDArray[Any], *, n_boot: in
     """
     n_units = len(set(units.tolist()))
     if n_units == len(hits) or hits.min() == hits.max():
-        return binomial_interval(round(float(hits.mean()) * n_units), n_units)
+        found = binomial_interval(round(float(hits.mean()) * n_units), n_units)
+        ends = (0.0 if found.value == 0 else found.low, 1.0 if found.value == 1 else found.high)  # not 4e-19
+        return replace(found, low=ends[0], high=ends[1])
     return bootstrap(np.mean, hits, groups=units, n_boot=n_boot, seed=seed)
 
 

@@ -77,6 +77,17 @@ def test_one_tissue_or_test_samples_make_no_classifier() -> None:
             check()
 
 
+def test_a_share_of_all_or_none_has_an_interval_that_ends_at_it() -> None:
+    units = np.repeat(np.arange(20), 3)
+    none, every = (latent_checks.share_interval(np.full(60, hit), units) for hit in (0.0, 1.0))
+    assert none.low == none.value == 0 and none.n == 20 and 0.1 < none.high < 0.2
+    assert every.high == every.value == 1 and every.low == pytest.approx(1 - none.high)
+    some = latent_checks.share_interval((units < 10).astype(float), units)
+    assert some.value == 0.5 and some.high - some.low > 0.3  # of 20 patients, not of 60 rows
+    table = latent_checks.number_table({"a": some}, {"a": "half"})
+    assert list(table.iloc[0]) == ["half", some.value, some.low, some.high, 20]
+
+
 def test_overview_counts_profiles_of_each_set_and_tissue() -> None:
     system, train, test = trained()
     _, sets = every_set(system, train, test)

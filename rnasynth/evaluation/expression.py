@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 
@@ -112,6 +113,9 @@ class ReconstructionReport:
         with `_pca` and `_mean` appended; rmse_gain_mean is the mean profile's RMSE less the model's (above 0 is better).
     by_tissue : rows for a chart of RMSE: label (tissue), group (model), value, low, high, n.
     table : the same numbers as text, a row a model.
+    tissue_table : RMSE and MAE as text, a row a tissue, two columns a model.
+    gene_r2 : model -> `gene_r2` of each gene, shape (genes,).
+    samples : a row a test sample: tissue, and mse_ and mae_ with model, pca and mean.
     kl_per_dimension : shape (latent,), nats, mean over the test samples.
     active_dimensions : how many of them are above 0.01 nats.
     beats_mean : the whole interval of `rmse_gain_mean` lies above 0.
@@ -121,6 +125,9 @@ class ReconstructionReport:
     numbers: dict[str, Interval]
     by_tissue: pd.DataFrame
     table: pd.DataFrame
+    tissue_table: pd.DataFrame
+    gene_r2: dict[str, NDArray[np.float64]]
+    samples: pd.DataFrame
     kl_per_dimension: NDArray[np.float64]
     active_dimensions: int
     beats_mean: bool
@@ -146,17 +153,62 @@ def reconstruction_report(system: Any, cohort: Any, *, seed: int = 0, n_boot: in
     if shared := sorted(set(train.obs["split_group"]) & set(test.obs["split_group"])):
         raise SplitError(f"split group {shared[0]}", expected="in one split", found="in train and test")
     z_train, z_test = (np.asarray(system.transform.apply(adata).X) for adata in (train, test))
-    latent_mean, latent_logvar = _encode(system, z_test)
+    divergence = latent_divergence(system, test)
+    size = len(divergence)
     made = {
         "beta-VAE": np.asarray(system.reconstruct(test)),
-        f"PCA, {latent_mean.shape[1]} components": pca_baseline(z_train, z_test, latent_mean.shape[1], seed=seed),
+        f"PCA, {size} components": pca_baseline(z_train, z_test, size, seed=seed),
         "mean training profile": mean_baseline(z_train, z_test),
     }
     units, unit = resampling_units(test.obs["split_group"])
     numbers, table, by_tissue = compare(z_test, made, patients=units, tissues=test.obs["tissue"], n_boot=n_boot, seed=seed)
     gain = numbers["rmse_gain_mean"]
-    kl = 0.5 * (np.square(latent_mean) + np.exp(latent_logvar) - 1 - latent_logvar).mean(axis=0, dtype=np.float64)
-    return ReconstructionReport(numbers, by_tissue, table, kl, int((kl > ACTIVE_NATS).sum()), bool(gain.low > 0), unit)
+    samples = pd.DataFrame({"tissue": test.obs["tissue"].astype(str).to_numpy()})
+    for name, values in zip(("model", "pca", "mean"), made.values(), strict=True):
+        samples[f"mse_{name}"] = _row_mean(np.square, z_test, values)
+        samples[f"mae_{name}"] = _row_mean(np.abs, z_test, values)
+    return ReconstructionReport(
+        numbers=numbers,
+        by_tissue=by_tissue,
+        table=table,
+        tissue_table=_tissue_table(samples, units, list(made), n_boot=n_boot, seed=seed),
+        gene_r2={name: gene_r2(z_test, values) for name, values in made.items()},
+        samples=samples,
+        kl_per_dimension=divergence,
+        active_dimensions=int((divergence > ACTIVE_NATS).sum()),
+        beats_mean=bool(gain.low > 0),
+        unit=unit,
+    )
+
+
+def _tissue_table(samples: pd.DataFrame, patients: ArrayLike, models: list[str], **common: Any) -> pd.DataFrame:
+    """RMSE and MAE with intervals as text, a row a tissue with enough patients."""
+    patients, rows = np.asarray(patients, dtype=str), {}
+    for tissue, part in samples.groupby("tissue"):
+        groups = patients[part.index]
+        if len(set(groups)) < MIN_PATIENTS:
+            continue
+        row: dict[str, str] = {"samples": str(len(part))}
+        for short, model in zip(("model", "pca", "mean"), models, strict=True):
+            square = bootstrap(lambda e: float(np.sqrt(e.mean())), part[f"mse_{short}"], groups=groups, **common)
+            row[f"RMSE, {model}"] = str(square)
+            row[f"MAE, {model}"] = str(bootstrap(np.mean, part[f"mae_{short}"], groups=groups, **common))
+        rows[str(tissue)] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("tissue")
+
+
+def latent_divergence(system: Any, profiles: AnnData) -> NDArray[np.float64]:
+    """Divergence of each latent dimension from the prior, mean over samples, shape (latent,), nats.
+
+    Near 0 a dimension tells nothing of a profile (posterior collapse).
+
+    Parameters
+    ----------
+    system : a trained beta-VAE with `transform` and the network `vae`.
+    profiles : raw.
+    """
+    mean, logvar = _encode(system, np.asarray(system.transform.apply(profiles).X))
+    return np.asarray(0.5 * (np.square(mean) + np.exp(logvar) - 1 - logvar).mean(axis=0, dtype=np.float64))
 
 
 def compare(

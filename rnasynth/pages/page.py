@@ -29,6 +29,7 @@ from rnasynth.errors import InputError
 from rnasynth.files import write_bytes, write_json
 from rnasynth.pages import provenance, tables
 from rnasynth.pages.notebooks import notebooks_folder, read_page
+from rnasynth.pages.recorded import Record, read_records, record_table
 from rnasynth.pages.tables import Number, Verdict
 
 if TYPE_CHECKING:
@@ -109,11 +110,22 @@ class Page:
         """The cohort, loaded and announced with its banner on first use."""
         return self._cohort if self._cohort is not None else self.load()
 
-    def load(self, **options: Any) -> Cohort:
-        """Load the page's cohort with options of `load_cohort`, and show its banner and notes."""
+    def load(self, given: str = "", **options: Any) -> Cohort:
+        """Load the page's cohort, and show its banner and notes.
+
+        Parameters
+        ----------
+        given : options of the cohort's builder as a page's parameter has them: "profiles=all,sections=C2+C3"; a "+" makes
+            a list.
+        **options : of `load_cohort`.
+
+        Raises
+        ------
+        InputError : `given` is not of that form, or an option is unknown.
+        """
         from rnasynth.data.cohort import load_cohort
 
-        self._cohort = load_cohort(self.cohort_name, seed=self.seed, **options)
+        self._cohort = load_cohort(self.cohort_name, seed=self.seed, **_options(given), **options)
         lines = [self._cohort.banner or f"Cohort: {self._cohort.name}."]
         if self._cohort.simulated and "SIMULATED" not in lines[0]:
             lines.insert(0, "SIMULATED DATA: nothing on this page was measured on a patient.")
@@ -254,6 +266,26 @@ class Page:
         else:
             self.note("No published number belongs to this page.")
 
+    def recorded(self, numbers: Mapping[str, str], *, caption: str) -> list[Record]:
+        """Show the recorded results of this page, each labelled with its cohort, device, time and commit.
+
+        Parameters
+        ----------
+        numbers : name in a record's summary -> heading of its column.
+        caption : of the table.
+
+        Returns
+        -------
+        The records, by name; empty, and said so, where there are none.
+        """
+        self._check_open()
+        records = read_records(self.name)
+        if records:
+            self.table(record_table(records, numbers), caption=caption)
+        else:
+            self.note("No recorded results of longer runs yet.")
+        return records
+
     def close(self, runs: Sequence[Any] = ()) -> None:
         """Write results.json, atomically, and show the provenance.
 
@@ -350,6 +382,17 @@ def check_cohort(cohort: str) -> str:
             f"cohort {cohort!r}", expected=f"one of {', '.join(known)}, or the path of a manifest", found="unknown"
         )
     return cohort
+
+
+def _options(given: str) -> dict[str, Any]:
+    """Return {"profiles": "all", "sections": ["C2", "C3"]} of "profiles=all,sections=C2+C3"."""
+    options: dict[str, Any] = {}
+    for part in filter(None, (text.strip() for text in given.split(","))):
+        name, separator, value = part.partition("=")
+        if not separator or not name or not value:
+            raise InputError(f"options {given!r}", expected="name=value, name=value+value", found=repr(part))
+        options[name] = value.split("+") if "+" in value else value
+    return options
 
 
 def _display(markdown: str, page_html: str) -> None:

@@ -6,7 +6,7 @@ something open (length of the warm-up, reductions of the loss) the field's docst
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -124,7 +124,25 @@ def paper_rna_cdm() -> BetaVAEConfig:
     )
 
 
-PRESETS = {"demo": demo, "gpu": gpu, "paper": paper_rna_gan, "paper-rna-gan": paper_rna_gan, "paper-rna-cdm": paper_rna_cdm}
+def demo_rna_gan() -> BetaVAEConfig:
+    """Return RNA-GAN's choices at a width for 2 CPU cores: 256 and 192 hidden units, a latent of 64, 1,000 genes."""
+    return replace(paper_rna_gan(), hidden=(256, 192), latent=64, n_genes=1000)
+
+
+def demo_rna_cdm() -> BetaVAEConfig:
+    """Return RNA-CDM's choices at a width for 2 CPU cores: 256 and 192 hidden units, a latent of 16, 1,000 genes."""
+    return replace(paper_rna_cdm(), hidden=(256, 192), latent=16, n_genes=1000)
+
+
+PRESETS = {
+    "demo": demo,
+    "gpu": gpu,
+    "paper": paper_rna_gan,
+    "paper-rna-gan": paper_rna_gan,
+    "paper-rna-cdm": paper_rna_cdm,
+    "demo-rna-gan": demo_rna_gan,
+    "demo-rna-cdm": demo_rna_cdm,
+}
 
 
 class ProfileDataset:
@@ -170,7 +188,7 @@ class BetaVAESystem(System):
     # ------------------------------------------------------------------ how it is made
     @classmethod
     def preset(cls, name: str) -> BetaVAEConfig:
-        """Return a preset: demo, gpu, paper (RNA-GAN's), paper-rna-gan, paper-rna-cdm.
+        """Return a preset: demo, gpu, paper (RNA-GAN's), paper-rna-gan, paper-rna-cdm, demo-rna-gan, demo-rna-cdm.
 
         Raises
         ------

@@ -148,3 +148,11 @@ def test_a_page_without_cohort_names_its_data_instead(tmp_path: Path, shown: lis
     assert "data published-scores" in results["figures"][0]["caption"] and "her2st" not in results["figures"][0]["caption"]
     assert {v["id"]: v["kind"] for v in results["verdicts"]}["rating_real_lung"] == "reproduced"
     assert "her2st, fingerprint not loaded; data published-scores" in shown[-1]
+
+
+def test_options_of_the_builder_are_read_from_a_pages_parameter() -> None:
+    assert module._options("") == {}
+    assert module._options("profiles=all, sections=C2+C3") == {"profiles": "all", "sections": ["C2", "C3"]}
+    for wrong in ("profiles", "=all", "profiles="):
+        with pytest.raises(InputError, match="name=value"):
+            module._options(wrong)

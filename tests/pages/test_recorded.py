@@ -1,0 +1,71 @@
+"""Recorded results: a summary is what its lines give, no patient is named, and a record changed by hand is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from rnasynth.config import Config, project_folder
+from rnasynth.errors import InputError
+from rnasynth.files import read_json, write_json
+from rnasynth.pages.recorded import read_records, record_table, recorded_folder, summarise, write_record
+
+
+def finished(steps: int = 1000) -> Any:
+    history = pd.DataFrame({"step": range(1, steps + 1), "train_mse": 1.0, "seconds": [s / 10 for s in range(steps)]})
+    history["val_loss"] = [0.5 if step == 700 else (0.9 if step % 100 == 0 else float("nan")) for step in history["step"]]
+    return SimpleNamespace(
+        id="beta-vae-0",
+        system_name="beta-vae",
+        config=Config(),
+        metrics=lambda: history,
+        versions={"device": "cpu", "precision": "bf16", "torch": "2.13.0"},
+    )
+
+
+COHORT = SimpleNamespace(name="tcga-xena", simulated=False, fingerprint=lambda: "f00")
+TEST = pd.DataFrame({"tissue": ["a", "b"], "mse_model": [0.25, 0.75], "mae_model": [0.2, 0.4]})
+
+
+def test_a_summary_is_made_of_its_lines(tmp_path: Path) -> None:
+    record = write_record(tmp_path / "one", title="Paper's", run=finished(), cohort=COHORT, test=TEST)
+    assert record.summary["rmse_model"] == pytest.approx(math.sqrt(0.5)) and record.summary["mae_model"] == pytest.approx(
+        0.3
+    )
+    assert record.summary["steps"] == 1000 and record.summary["least_validation_loss"] == 0.5
+    assert sum(line["kind"] == "train" for line in record.lines) <= 420
+    assert [again.facts for again in read_records("any", folder=tmp_path)] == [record.facts]
+    table = record_table([record], {"rmse_model": "RMSE", "absent": "nothing"})
+    assert table.loc["Paper's", "RMSE"] == pytest.approx(math.sqrt(0.5)) and table.loc["Paper's", "device"] == "cpu, bf16"
+
+
+def test_a_record_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    write_record(tmp_path / "one", title="Paper's", run=finished(), cohort=COHORT, test=TEST)
+    path = tmp_path / "one" / "record.json"
+    facts = read_json(path)
+    facts["summary"]["rmse_model"] = 0.1
+    write_json(path, facts)
+    with pytest.raises(InputError, match="the summary of its metrics"):
+        read_records("any", folder=tmp_path)
+
+
+def test_lines_of_another_kind_or_without_a_test_give_no_summary() -> None:
+    with pytest.raises(InputError):
+        summarise([{"kind": "train", "step": 1}])
+    with pytest.raises(InputError):
+        summarise([{"kind": "test", "mse_model": 1.0}, {"kind": "rumour"}])
+
+
+def test_every_record_of_the_book_holds() -> None:
+    pages = sorted(path.name for path in recorded_folder("x").parent.glob("*") if path.is_dir())
+    for page in pages:
+        assert (project_folder() / "notebooks" / f"{page}.py").is_file()
+        for record in read_records(page):
+            assert {"config_hash", "cohort_fingerprint", "machine", "seconds", "commit", "recorded"} <= set(record.facts)
+            assert "TCGA-" not in json.dumps(record.lines)

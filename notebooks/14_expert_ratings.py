@@ -114,9 +114,8 @@ page.note(rating_published.tests_note(trials, found))
 # Two-sided, paired by rater, and corrected for the number of comparisons (Holm); beside them effect sizes with intervals.
 
 # %%
-page.table(
-    study.summary(), caption="All comparisons: effect sizes with 95 % intervals, p values alone and with Holm's correction"
-)
+page.table(rating_published.effects_table(study), caption="Effect sizes with 95 % intervals")
+page.table(rating_published.corrected_table(study), caption="Two-sided p values, alone and with Holm's correction over all")
 page.number("smallest_t_p_holm", study.tests["t_p_holm"].min(), label="smallest p of the paired t tests after Holm")
 page.number("smallest_wilcoxon_p_holm", study.tests["wilcoxon_p_holm"].min(), label="the same, Wilcoxon")
 for name, interval in rating_published.effect_numbers(study.effects).items():
@@ -176,7 +175,10 @@ page.number("sd_residual", study.model.sd_residual, unit="points", label="SD of 
 power = ratings_model.power_table(
     study.model, tiles_behind=rating_published.tiles_behind(table), tile_share=tile_share, seed=seed
 )
-page.table(power, caption="Raters needed for 80 % power at p < 0.05 (two-sided paired t test, one comparison)")
+page.table(
+    rating_published.power_shown(power),
+    caption="Raters needed for 80 % power at p < 0.05 (two-sided paired t test, one comparison)",
+)
 for row in power.itertuples():
     page.number(f"raters_for_{row.difference * 100:.0f}_hundredths_{row.tiles}_tiles", row.raters)
 page.note(rating_published.power_note(power, tile_share))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import scipy.stats
@@ -166,7 +167,8 @@ def _counts_note(
     shown: int, stated: int, implied: pd.Series, gan: pd.Series, patterns: Mapping[int, list[tuple[int, ...]]]
 ) -> str:
     steps = ", ".join(f"{tissue}: 1/{tiles} of a point" for tissue, tiles in implied.items())
-    text = f"{shown} tiles were shown, {stated} a group and tissue; the printed scores move in these steps: {steps}."
+    text = f"{shown} tiles were shown, {stated} a group and tissue; the printed scores move in these steps: {steps}"
+    text += f", which takes {int(implied.sum())} tiles a group over both tissues instead of {len(implied) * stated}."
     text += f" Tissue question, GAN tiles: {gan['printed']:g} ± {gan['spread']:g} % right. "
     for size, found in patterns.items():
         if not found:
@@ -234,6 +236,49 @@ def standard_note(study: RatingStudy) -> str:
         f"tests {ranked} and {ranked_holm}. With {study.model.n_raters} raters Wilcoxon's smallest possible p is "
         f"{floor:.3g}, so {len(tests)} corrected comparisons could not have fallen below {min(1.0, floor * len(tests)):.3g}."
     )
+
+
+def effects_table(study: RatingStudy) -> pd.DataFrame:
+    """Return the effect sizes of all comparisons for readers, each with its interval."""
+    rows = study.effects
+    return pd.DataFrame(
+        {
+            "comparison": [_comparison(row) for row in rows.to_dict("records")],
+            "difference (points)": rows["difference"].map(str),
+            "Hedges' g": rows["g"].map(str),
+            "Cliff's delta": rows["delta"].map(str),
+        }
+    )
+
+
+def corrected_table(study: RatingStudy) -> pd.DataFrame:
+    """Return p of all comparisons for readers, alone and with Holm's correction."""
+    rows = study.tests
+    return pd.DataFrame(
+        {
+            "comparison": [_comparison(row) for row in rows.to_dict("records")],
+            "paired t, p": rows["t_p"],
+            "with Holm": rows["t_p_holm"],
+            "Wilcoxon, p": rows["wilcoxon_p"],
+            "with Holm ": rows["wilcoxon_p_holm"],
+        }
+    )
+
+
+def _comparison(row: Mapping[Any, Any]) -> str:
+    return f"{row['tissue']}: {row['group']} - {row['against']}"
+
+
+def power_shown(power: pd.DataFrame) -> pd.DataFrame:
+    """Return `ratings_model.power_table`'s table for readers."""
+    names = {
+        "difference": "difference (points)",
+        "tiles": "tiles a group",
+        "raters_no_tile_noise": "raters, no share from tiles",
+        "raters_all_tile_noise": "raters, all from tiles",
+        "simulated_power": "power, simulated",
+    }
+    return power.rename(columns=names)
 
 
 def agreement_table(found: Mapping[str, Interval]) -> pd.DataFrame:

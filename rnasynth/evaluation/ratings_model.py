@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ class RatingModel:
     """A fitted mixed model of scores."""
 
     effects: pd.DataFrame
-    """Columns effect, value, low, high (points, 95 %), p: groups against the reference, tissues against the first."""
+    """Columns effect, value, low, high (points, 95 %), p: groups, each against each; tissues against the first."""
     reference: str
     """Group that the others are compared with."""
     sd_rater: float
@@ -65,10 +66,17 @@ def mixed_model(scores: pd.DataFrame) -> RatingModel:
     with warnings.catch_warnings(record=True) as caught:  # a variance at its boundary is a finding, and is said in `note`
         warnings.simplefilter("always")
         fit = model.fit(reml=True)
-        values, ends, p = fit.fe_params, fit.conf_int()[: design.shape[1]], fit.pvalues[: design.shape[1]]
-    effects = pd.DataFrame(
-        {"effect": names, "value": values[1:], "low": ends[1:, 0], "high": ends[1:, 1], "p": np.asarray(p)[1:]}
-    )
+        values = np.asarray(fit.fe_params, float)
+        covariance = np.asarray(fit.cov_params(), float)[: len(values), : len(values)]
+    contrasts = {name: np.eye(len(values))[place] for place, name in enumerate(names, start=1)}
+    for (place, one), (other_place, other) in itertools.combinations(enumerate(others, start=1), 2):
+        contrasts[f"{one} - {other}"] = np.eye(len(values))[place] - np.eye(len(values))[other_place]
+    rows = []
+    for name, weights in contrasts.items():
+        value, error = float(weights @ values), math.sqrt(float(weights @ covariance @ weights))
+        half = float(scipy.stats.norm.ppf(0.975)) * error
+        rows.append((name, value, value - half, value + half, float(2 * scipy.stats.norm.sf(abs(value) / error))))
+    effects = pd.DataFrame(rows, columns=["effect", "value", "low", "high", "p"])
     return RatingModel(
         effects=effects,
         reference=reference,

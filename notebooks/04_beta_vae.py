@@ -32,8 +32,10 @@ preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split and of training
 options: str = ""  # of the cohort's builder, such as profiles=all for every spot of her2st
+settings: str = ""  # of the beta-VAE, such as "n_genes=null; latent=64"
 choice_seeds: int = 3  # trainings of each published choice; 0 leaves them out
 choice_epochs: int = 0  # of each of those trainings; 0: the preset's own number
+record: str = ""  # keep these runs in book/recorded under this name
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/04_beta_vae
 
 # %% tags=["resolve"]
@@ -51,8 +53,10 @@ page = Page.open(
     seed=seed,
     out=out,
     options=options,
+    settings=settings,
     choice_seeds=choice_seeds,
     choice_epochs=choice_epochs,
+    record=record,
 )
 
 # %% [markdown]
@@ -63,7 +67,8 @@ page = Page.open(
 
 # %%
 data = page.load(options)
-run = train_preset("beta-vae", data, preset, overrides=[f"train.seed={seed}"])
+changes = [f"train.seed={seed}", *(text.strip() for text in settings.split(";") if text.strip())]
+run = train_preset("beta-vae", data, preset, overrides=changes)
 vae = run.load()
 history = run.metrics()
 page.figure(
@@ -212,6 +217,10 @@ if externals:
 # lines by a test.
 
 # %%
+if record:
+    page.record(record, title=f"{preset} preset {settings}".strip(), run=run, test=report.samples)
+    for model, published_run, samples in zip(published.table.index, published.runs, published.samples, strict=True):
+        page.record(f"{record}_{published_run.id}", title=model, run=published_run, test=samples)
 headings = {
     "rmse_model": "RMSE",
     "mae_model": "MAE",

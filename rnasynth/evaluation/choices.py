@@ -75,6 +75,7 @@ class PublishedReport:
     errors : rows for a chart of RMSE: label (model), group (beta-VAE or baseline), value, low, high, n.
     numbers : "rmse_MODEL", "mae_MODEL" -> interval; mean_MODEL -> RMSE of the mean profile.
     runs : the trained runs.
+    samples : for each run the errors of its test samples, as `ReconstructionReport.samples`.
     below_mean : labels of the models that do not beat the mean training profile.
     """
 
@@ -82,6 +83,7 @@ class PublishedReport:
     errors: pd.DataFrame
     numbers: dict[str, Interval]
     runs: list[Any]
+    samples: list[pd.DataFrame]
     below_mean: list[str]
 
 
@@ -114,12 +116,14 @@ def published_models(
     errors: list[dict[str, Any]] = []
     numbers: dict[str, Interval] = {}
     runs: list[Any] = []
+    samples: list[pd.DataFrame] = []
     below: list[str] = []
     for name, label, chosen, pair in plans:
         part = cohort.of_tissues(*pair) if pair else cohort
         run = train_preset("beta-vae", part, chosen, overrides=overrides, folder=folder, progress=progress)
         report = reconstruction_report(run.load(), part, seed=seed)
         runs.append(run)
+        samples.append(report.samples)
         numbers |= {f"{key}_{name}": report.numbers[f"{key}_test"] for key in ("rmse", "mae")}
         numbers[f"mean_{name}"] = report.numbers["rmse_test_mean"]
         if not report.beats_mean:
@@ -139,7 +143,7 @@ def published_models(
         )
         for group, key in (("beta-VAE", ""), ("PCA of that size", "_pca"), ("mean training profile", "_mean")):
             errors.append({"label": label, "group": group, **report.numbers[f"rmse_test{key}"].to_dict()})
-    return PublishedReport(pd.DataFrame(rows).set_index("model"), pd.DataFrame(errors), numbers, runs, below)
+    return PublishedReport(pd.DataFrame(rows).set_index("model"), pd.DataFrame(errors), numbers, runs, samples, below)
 
 
 def measure_choices(

@@ -21,7 +21,7 @@ from rnasynth.errors import InputError, PartialFailure
 from rnasynth.files import read_json, replace, write_bytes, write_text
 from rnasynth.pages import checks, provenance, stamps
 from rnasynth.pages.notebooks import PageSource, read_pages
-from rnasynth.pages.page import build_folder
+from rnasynth.pages.parameters import build_folder
 from rnasynth.pages.tables import markdown_table
 
 OUTCOMES = "pages.json"  # written by the runner: what became of each page

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from rnasynth.config import check_preset, project_folder
+from rnasynth.config import check_preset
 from rnasynth.errors import InputError
 from rnasynth.files import write_bytes, write_json
-from rnasynth.pages import provenance, tables
+from rnasynth.pages import provenance, show, tables
 from rnasynth.pages.notebooks import notebooks_folder, read_page
-from rnasynth.pages.recorded import Record, read_records, record_table
+from rnasynth.pages.parameters import build_folder, check_cohort, options_of
+from rnasynth.pages.recorded import Record, read_records, record_table, recorded_folder, write_record
 from rnasynth.pages.tables import Number, Verdict
 
 if TYPE_CHECKING:
@@ -39,12 +40,6 @@ if TYPE_CHECKING:
 
 FIGURE_DPI = 200  # twice the 100 dpi that the book's figures are laid out for
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
-
-
-def build_folder(cohort: str, preset: str, root: Path | None = None) -> Path:
-    """Return `build/<cohort>-<preset>` in the checkout; a cohort given as a manifest's path goes by its stem."""
-    label = Path(cohort).stem if "/" in cohort or cohort.endswith((".yaml", ".yml")) else cohort
-    return (root or project_folder()) / "build" / f"{label}-{preset}"
 
 
 class Page:
@@ -125,15 +120,15 @@ class Page:
         """
         from rnasynth.data.cohort import load_cohort
 
-        self._cohort = load_cohort(self.cohort_name, seed=self.seed, **_options(given), **options)
+        self._cohort = load_cohort(self.cohort_name, seed=self.seed, **options_of(given), **options)
         lines = [self._cohort.banner or f"Cohort: {self._cohort.name}."]
         if self._cohort.simulated and "SIMULATED" not in lines[0]:
             lines.insert(0, "SIMULATED DATA: nothing on this page was measured on a patient.")
         if self.preset == "demo":
             lines.append("Demo preset: minutes on two CPU cores. Read it as a check of the method's path, not its quality.")
-        self._admonition("warning" if self._cohort.simulated else "important", " ".join(lines))
+        show.admonition("warning" if self._cohort.simulated else "important", " ".join(lines))
         for note in self._cohort.notes:
-            self._admonition("note", note)
+            show.admonition("note", note)
         return self._cohort
 
     def number(
@@ -221,7 +216,7 @@ class Page:
             f"preset {self.preset}",
             f"seed {self.seed}",
         ]
-        whole = f"{_one_line(caption)} ({', '.join(facts)}.)"
+        whole = f"{show.one_line(caption)} ({', '.join(facts)}.)"
         if self._not_converged:
             whole = f"**Not converged.** {whole}"
         buffer = io.BytesIO()
@@ -229,25 +224,25 @@ class Page:
         plt.close(figure)
         path = self.folder / "figures" / f"{name}.png"
         write_bytes(path, buffer.getvalue())
-        self._figures.append({"name": name, "file": f"figures/{name}.png", "caption": whole, "alt": _one_line(alt)})
-        self._show_figure(path, whole, _one_line(alt), buffer.getvalue())
+        self._figures.append({"name": name, "file": f"figures/{name}.png", "caption": whole, "alt": show.one_line(alt)})
+        show.picture(f"{self.name}/figures/{path.name}", buffer.getvalue(), caption=whole, alt=show.one_line(alt))
 
     def table(self, table: pd.DataFrame, *, caption: str) -> None:
         """Show a table with its caption; a named index is shown, numbers with four significant digits."""
         self._check_open()
-        self._tables.append(_one_line(caption))
-        text = tables.markdown_table(table)
-        _display(f"**{_one_line(caption)}**\n\n{text}", f"<p><strong>{html.escape(caption)}</strong></p>{table.to_html()}")
+        self._tables.append(show.one_line(caption))
+        page_html = f"<p><strong>{html.escape(caption)}</strong></p>{table.to_html()}"
+        show.display(f"**{show.one_line(caption)}**\n\n{tables.markdown_table(table)}", page_html)
 
     def note(self, text: str) -> None:
         """Show a remark, in Markdown."""
-        self._admonition("note", text)
+        show.admonition("note", text)
 
     def not_converged(self, reason: str) -> None:
         """Say that the page's own proof failed: every later figure is marked, and the status page shows it."""
         self._check_open()
         self._not_converged.append(reason)
-        self._admonition("caution", f"**Not converged.** {reason}")
+        show.admonition("caution", f"**Not converged.** {reason}")
 
     def verdicts(self, because: Mapping[str, str] | None = None) -> None:
         """Judge the published numbers of this page by the numbers so far, and show paper / here / verdict.
@@ -265,6 +260,22 @@ class Page:
             self.table(tables.verdict_table(self._verdicts), caption="Published, and here")
         else:
             self.note("No published number belongs to this page.")
+
+    def record(self, name: str, *, title: str, run: Any, test: pd.DataFrame) -> None:
+        """Keep a run's metrics and test errors in `book/recorded/<page>/<name>`, see `recorded.write_record`.
+
+        Raises
+        ------
+        InputError : the tree has changes that no commit holds: a record must say which code made it.
+        """
+        self._check_open()
+        head, dirty = provenance.commit()
+        if dirty:
+            raise InputError(
+                f"record {name}", expected="a tree without changes", found=f"changes since {head[:10]}", fix="commit first"
+            )
+        folder = recorded_folder(self.name) / re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        write_record(folder, title=title, run=run, cohort=self.cohort, test=test)
 
     def recorded(self, numbers: Mapping[str, str], *, caption: str) -> list[Record]:
         """Show the recorded results of this page, each labelled with its cohort, device, time and commit.
@@ -340,7 +351,7 @@ class Page:
             "command": tables.Code(command),
         }
         shown = pd.DataFrame({"provenance": list(facts), "of this page": list(facts.values())})
-        _display(tables.markdown_table(shown), shown.to_html(index=False))
+        show.display(tables.markdown_table(shown), shown.to_html(index=False))
 
     def _changed_parameters(self) -> dict[str, Any]:
         """Parameters that differ from the page in git (all of them, for a page that lies elsewhere)."""
@@ -352,59 +363,6 @@ class Page:
         if self._closed:
             raise InputError(f"page {self.name}", expected="an open page", found="page.close() was called before")
 
-    def _admonition(self, kind: str, text: str) -> None:
-        body = text.strip()
-        _display(f":::{{{kind}}}\n{body}\n:::", f"<blockquote>{html.escape(body)}</blockquote>")
-
-    def _show_figure(self, path: Path, caption: str, alt: str, png: bytes) -> None:
-        import base64
-
-        encoded = base64.b64encode(png).decode("ascii")
-        width = int.from_bytes(png[16:20], "big") // 2  # from the PNG's header; drawn at twice the size that is shown
-        text = f":::{{figure}} {self.name}/figures/{path.name}\n:alt: {alt}\n:width: {width}px\n\n{caption}\n:::"
-        quoted = html.escape(alt, quote=True)
-        picture = f'<img src="data:image/png;base64,{encoded}" alt="{quoted}" width="{width}" style="max-width:100%">'
-        _display(text, f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>")
-
-
-def check_cohort(cohort: str) -> str:
-    """Return `cohort`, or raise if it is neither a known name nor a manifest's path.
-
-    Raises
-    ------
-    InputError : unknown name.
-    """
-    from rnasynth.data.cohort import BUILDERS
-
-    known = ("simulated", *BUILDERS)
-    if cohort not in known and not Path(cohort).is_file():
-        raise InputError(
-            f"cohort {cohort!r}", expected=f"one of {', '.join(known)}, or the path of a manifest", found="unknown"
-        )
-    return cohort
-
-
-def _options(given: str) -> dict[str, Any]:
-    """Return {"profiles": "all", "sections": ["C2", "C3"]} of "profiles=all,sections=C2+C3"."""
-    options: dict[str, Any] = {}
-    for part in filter(None, (text.strip() for text in given.split(","))):
-        name, separator, value = part.partition("=")
-        if not separator or not name or not value:
-            raise InputError(f"options {given!r}", expected="name=value, name=value+value", found=repr(part))
-        options[name] = value.split("+") if "+" in value else value
-    return options
-
-
-def _display(markdown: str, page_html: str) -> None:
-    """Show one thing in two forms: Markdown for the book, HTML for a notebook viewer."""
-    from IPython.display import display
-
-    display({"text/markdown": markdown, "text/html": page_html, "text/plain": markdown}, raw=True)
-
 
 def _fields(record: Number | Verdict) -> dict[str, Any]:
     return {name: value for name, value in vars(record).items() if value not in (None, "")}
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -19,7 +19,7 @@ from rnasynth.pages import stamps
 from rnasynth.pages.book import OUTCOMES
 from rnasynth.pages.book import build_book as build_book
 from rnasynth.pages.notebooks import PageSource, check_parameters, choose, needs_of, read_pages
-from rnasynth.pages.page import build_folder, check_cohort
+from rnasynth.pages.parameters import build_folder, check_cohort
 from rnasynth.pages.provenance import short_commit
 
 QUIET = {

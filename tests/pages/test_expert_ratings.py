@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rnasynth.config import manifests_folder
-from rnasynth.pages import page as module
+from rnasynth.pages import show
 from rnasynth.pages.notebooks import notebooks_folder, read_page
 
 NAME = "14_expert_ratings"
@@ -31,7 +31,7 @@ def results_of(folder: Path, **parameters: Any) -> dict[str, Any]:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the page displays."""
     lines: list[str] = []
-    monkeypatch.setattr(module, "_display", lambda markdown, page_html: lines.append(markdown))
+    monkeypatch.setattr(show, "display", lambda markdown, page_html: lines.append(markdown))
     return lines
 
 

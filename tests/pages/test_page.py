@@ -13,15 +13,16 @@ import pytest
 from PIL import Image
 
 from rnasynth.errors import InputError
-from rnasynth.pages import Page
+from rnasynth.pages import Page, show
 from rnasynth.pages import page as module
+from rnasynth.pages.parameters import options_of
 
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a page displays, as Markdown."""
     said: list[str] = []
-    monkeypatch.setattr(module, "_display", lambda markdown, page_html: said.append(markdown))
+    monkeypatch.setattr(show, "display", lambda markdown, page_html: said.append(markdown))
     return said
 
 
@@ -151,8 +152,8 @@ def test_a_page_without_cohort_names_its_data_instead(tmp_path: Path, shown: lis
 
 
 def test_options_of_the_builder_are_read_from_a_pages_parameter() -> None:
-    assert module._options("") == {}
-    assert module._options("profiles=all, sections=C2+C3") == {"profiles": "all", "sections": ["C2", "C3"]}
+    assert options_of("") == {}
+    assert options_of("profiles=all, sections=C2+C3") == {"profiles": "all", "sections": ["C2", "C3"]}
     for wrong in ("profiles", "=all", "profiles="):
         with pytest.raises(InputError, match="name=value"):
-            module._options(wrong)
+            options_of(wrong)

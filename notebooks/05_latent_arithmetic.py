@@ -147,7 +147,8 @@ page.figure(
     n=f"{len(markers.points)} combinations of gene and pair",
 )
 page.table(
-    latent_checks.number_table(markers.numbers, markers.labels), caption="Marker genes, 95 % intervals over test patients"
+    latent_checks.number_table(markers.numbers, markers.labels),
+    caption="Marker genes: 95 % intervals over test patients, in the last row over random directions",
 )
 
 # %% [markdown]

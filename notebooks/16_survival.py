@@ -60,9 +60,9 @@ page = Page.open(
 # cut between risk groups are made without the held-out patients. Baseline hazards are those of each tissue (a stratified
 # Cox model), and concordance counts only pairs of one fold and tissue: telling tissues apart gains nothing.
 # Number of factors and penalty maximise the partial likelihood of inner folds {cite}`verweij1993`.
-# Patients whose survival is unknown are left out and counted. The intervals resample patients within fold and tissue, with
-# the fitted models as they are: what another training would change is not in them, and folds that share most of their
-# fitting patients make them a little too narrow.
+# Patients whose survival is unknown are left out and counted. The intervals resample patients within their fold, with
+# the fitted models as they are: what another training would change is not in them, and as folds share most of their fitting
+# patients, they can be a little too narrow.
 
 # %%
 data = page.load()

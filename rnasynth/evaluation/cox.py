@@ -247,19 +247,31 @@ class Pairs:
         """
         return float(sum(part.sum() for part in self.concordant(risk)) / self.count) if self.count else math.nan
 
-    def resampled(self, risks: dict[str, Floats], *, n_boot: int, seed: int) -> dict[str, Floats]:
-        """Concordance of several risks on the same resamples: patients are drawn with replacement within their cell.
+    def resampled(
+        self, risks: dict[str, Floats], *, n_boot: int, seed: int, within: ArrayLike | None = None
+    ) -> dict[str, Floats]:
+        """Concordance of several risks on the same resamples of the patients.
+
+        Parameters
+        ----------
+        risks : name -> shape (n,).
+        within : shape (n,); patients are drawn with replacement within these groups. None: within their cells.
 
         Returns
         -------
         Name -> shape (n_boot,).
         """
         generator = np.random.default_rng(seed)
+        groups = np.asarray(self.cells if within is None else within).astype(str)
+        drawn = np.zeros((n_boot, len(groups)))
+        for group in np.unique(groups):
+            rows = np.flatnonzero(groups == group)
+            drawn[:, rows] = generator.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n_boot)
         top = {name: np.zeros(n_boot) for name in risks}
         below = np.zeros(n_boot)
         in_order = {name: self.concordant(risk) for name, risk in risks.items()}
         for number, (rows, known) in enumerate(self.blocks):
-            times = generator.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=n_boot).astype(np.float64)
+            times = drawn[:, rows]
             below += np.einsum("bi,bi->b", times @ known, times)
             for name in risks:
                 top[name] += np.einsum("bi,bi->b", times @ in_order[name][number], times)

@@ -78,12 +78,13 @@ def cross_validated(parts: Sequence[Any], systems: Sequence[Any], *, seed: int =
     parts : cohorts of `Cohort.folds`.
     systems : the beta-VAE trained on each, see `survival_data.survival_folds`.
     seed : of the inner folds and of the bootstrap.
-    n_boot : resamples of patients, within fold and tissue.
+    n_boot : resamples of patients, within their fold.
 
     Returns
     -------
     Concordance counts only pairs of the same fold and tissue, so no model gains by telling tissues apart. Its intervals
-    speak for the patients, with the fitted models as they are.
+    speak for the patients, with the fitted models as they are; folds share most of their fitting patients. Where nothing was
+    planted they held 0.5 in 95 of 100 made cohorts of 120 patients, and in 53 of 60 of 400.
 
     Raises
     ------
@@ -164,8 +165,8 @@ def _compare(risks: pd.DataFrame, names: list[str], *, n_boot: int, seed: int) -
     pairs = held_out_pairs(risks)
     values = {name: risks[name].to_numpy() for name in names}
     at = {name: pairs.concordance(risk) for name, risk in values.items()}
-    draws = pairs.resampled(values, n_boot=n_boot, seed=seed)
-    method = f"percentile bootstrap over patients within fold and tissue, {n_boot} resamples, 95%"
+    draws = pairs.resampled(values, n_boot=n_boot, seed=seed, within=risks["fold"])
+    method = f"percentile bootstrap over patients within their fold, {n_boot} resamples, 95%"
     n = len(risks)
     numbers = {f"concordance_{KEYS[m]}": cox.percentile_interval(at[m], draws[m], n, method) for m in names}
     for key, (a, b) in DIFFERENCES.items():

@@ -102,11 +102,11 @@ page.number("smallest_artefacts_p", artefacts["p"].min(), label="artefacts, RNA-
 # %%
 trials = rating_trials.published_tests(table)
 found = rating_trials.explain(trials)
-page.table(rating_published.test_table(found), caption="The published p values, and the tests that give them")
+page.table(rating_published.trials_table(found), caption="The published p values, and the tests that give them")
 for name, p in rating_published.p_numbers(found).items():
     page.number(name, p, metric="p of a test that the paper does not name", label="one-sided paired t test on all raters")
 page.number("tests_tried", len(trials), label="tests tried")
-page.note(rating_published.tests_note(trials, found))
+page.note(rating_published.trials_note(trials, found))
 
 # %% [markdown]
 # ## What standard tests give

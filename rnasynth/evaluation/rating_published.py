@@ -178,7 +178,7 @@ def _counts_note(
     return text.strip()
 
 
-def test_table(found: pd.DataFrame) -> pd.DataFrame:
+def trials_table(found: pd.DataFrame) -> pd.DataFrame:
     """Return `rating_trials.explain`'s table for readers."""
     shown = pd.DataFrame(
         {
@@ -199,7 +199,7 @@ def p_numbers(found: pd.DataFrame) -> dict[str, float]:
     return {IDS[row["tissue"], row["group"], row["against"]]: row["one_sided"] for row in found.to_dict("records")}
 
 
-def tests_note(trials: pd.DataFrame, found: pd.DataFrame) -> str:
+def trials_note(trials: pd.DataFrame, found: pd.DataFrame) -> str:
     """Say in words which published p values come out, how, and how many trials stand behind that."""
     plain = found[found["giving_it"] > 0]
     part = found[(found["giving_it"] == 0) & (found["way"] != "")]

@@ -114,7 +114,7 @@ class ReconstructionReport:
     by_tissue : rows for a chart of RMSE: label (tissue), group (model), value, low, high, n.
     table : the same numbers as text, a row a model.
     tissue_table : RMSE and MAE as text, a row a tissue, two columns a model.
-    gene_r2 : model -> `gene_r2` of each gene, shape (genes,).
+    gene_r2 : model -> `gene_r2` of each gene that varies over the test samples.
     samples : a row a test sample: tissue, and mse_ and mae_ with model, pca and mean.
     kl_per_dimension : shape (latent,), nats, mean over the test samples.
     active_dimensions : how many of them are above 0.01 nats.
@@ -172,7 +172,9 @@ def reconstruction_report(system: Any, cohort: Any, *, seed: int = 0, n_boot: in
         by_tissue=by_tissue,
         table=table,
         tissue_table=_tissue_table(samples, units, list(made), n_boot=n_boot, seed=seed),
-        gene_r2={name: gene_r2(z_test, values) for name, values in made.items()},
+        gene_r2={
+            name: r2[np.isfinite(r2)] for name, r2 in ((name, gene_r2(z_test, values)) for name, values in made.items())
+        },
         samples=samples,
         kl_per_dimension=divergence,
         active_dimensions=int((divergence > ACTIVE_NATS).sum()),

@@ -155,8 +155,8 @@ for name, interval in published.numbers.items():
     )
     metric = {"rmse": "RMSE of z-scores, test set", "mae": "MAE of z-scores, test set"}.get(name.split("_")[0], "")
     page.number(name, interval, unit="z-score", paper=answers.get(name, ""), metric=metric, against=reference)
-for label in published.below_mean:
-    page.note(f"{label}: it does not beat the mean training profile here; see the number of steps that its epochs make.")
+if published.below_mean:
+    page.note(f"Not better than the mean training profile here, see their steps: {'; '.join(published.below_mean)}.")
 
 # %% [markdown]
 # ## What single published choices do
@@ -209,8 +209,7 @@ if externals:
         alt="Points with intervals, one row a cohort, one marker a way of bringing it in, and a line at one.",
         n=", ".join(f"{external.profiles.n_obs} of {external.label}" for external in externals),
     )
-    for note in shift.notes:
-        page.note(note)
+    page.note(" ".join(shift.notes))
 
 # %% [markdown]
 # ## Longer runs, recorded
@@ -220,9 +219,10 @@ if externals:
 
 # %%
 if record:
-    page.record(record, title=f"{preset} preset {settings}".strip(), run=run, test=report.samples)
-    for model, published_run, samples in zip(published.table.index, published.runs, published.samples, strict=True):
-        page.record(f"{record}_{published_run.id}", title=model, run=published_run, test=samples)
+    kept = {run.id: (f"{preset} preset {settings}".strip(), run, report.samples)}
+    kept |= {made.id: (name, made, errors) for name, made, errors in published.kept()}
+    for title, trained, errors in kept.values():
+        page.record(f"{record}_{trained.id}", title=title, run=trained, test=errors)
 headings = {
     "rmse_model": "RMSE",
     "mae_model": "MAE",

@@ -45,7 +45,8 @@ class TrainConfig(Config):
     validate_every: int | None = None
     """Steps between validations; None: once an epoch; 0: never."""
     patience: int | None = None
-    """Validations without a better loss after which training stops; the best weights are kept. None: no early stopping."""
+    """Validations without a better loss after which training stops, not counting the first fifth of the steps; the best
+    weights are kept. None: no early stopping."""
     channels_last: bool = False
     """Memory layout of images and convolutions; faster on recent GPUs."""
     compile: bool = False

@@ -34,6 +34,7 @@ from rnasynth.errors import DivergedError, RunError
 
 CHECKPOINTS = "checkpoints"  # folder inside the run's folder
 METRICS = "metrics.jsonl"
+EARLY_SHARE = 0.2  # of the steps, in which no validation counts against the patience
 SMALLEST_FP16_SCALE = 2.0**-10  # a loss scale below this means that every gradient overflows
 
 
@@ -73,7 +74,7 @@ class Training:
                 network.compile()
 
         self.step, self.seconds, self.samples, self.waited = 0, 0.0, 0, 0.0
-        self.stopping = EarlyStopping(config.patience)
+        self.stopping = EarlyStopping(config.patience, earliest=round(EARLY_SHARE * self.total))
         self.best_in_memory: dict[str, Tensor] = {}
         self.stop_signal: int | None = None
         self.pending: list[Record] = []

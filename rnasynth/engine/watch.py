@@ -78,9 +78,14 @@ def means(records: Iterable[Record]) -> tuple[list[str], Tensor]:
 
 @dataclass
 class EarlyStopping:
-    """Stops after `patience` validations without a better loss; None: never, and nothing counts as best."""
+    """Stops after `patience` validations without a better loss; None: never, and nothing counts as best.
+
+    Validations before step `earliest` can be the best, but are not counted against a training that has hardly begun:
+    there the averages of BatchNorm still follow the start, and a small cohort has one step an epoch.
+    """
 
     patience: int | None
+    earliest: int = 0
     best: dict[str, Any] | None = field(default=None)  # {"step", "loss", "file"}
     bad: int = 0
 
@@ -97,7 +102,7 @@ class EarlyStopping:
             self.best = {"step": step, "loss": loss, "file": None}
             self.bad = 0
             return True
-        self.bad += 1
+        self.bad += step >= self.earliest
         return False
 
     def to_dict(self) -> dict[str, Any]:

@@ -86,6 +86,10 @@ class PublishedReport:
     samples: list[pd.DataFrame]
     below_mean: list[str]
 
+    def kept(self) -> list[tuple[str, Any, pd.DataFrame]]:
+        """Return (name, run, errors of its test samples) of each model."""
+        return list(zip(map(str, self.table.index), self.runs, self.samples, strict=True))
+
 
 def published_models(
     cohort: Any, preset: str, *, seed: int = 0, folder: str | Path | None = None, progress: bool = True

@@ -278,6 +278,16 @@ def test_patience_counts_and_a_bad_number_is_never_the_best() -> None:
     assert not EarlyStopping(None).better(0, 1.0)
 
 
+def test_a_training_that_has_hardly_begun_is_not_stopped() -> None:
+    stopping = EarlyStopping(2, earliest=5)
+    for step in range(5):
+        stopping.better(step, 1.0 + step)
+    assert not stopping.stopped and stopping.best is not None and stopping.best["step"] == 0
+    stopping.better(5, 9.0)
+    stopping.better(6, 9.0)
+    assert stopping.stopped
+
+
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path, on_disk: bool) -> None:
     class Worsening(Toy):
@@ -295,7 +305,7 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path, on_disk: bool) ->
     summary = train(
         system,
         Rows(),
-        config(steps=50, validate_every=1, patience=2),
+        config(steps=5, validate_every=1, patience=2),
         folder=folder,
         validation=Rows(4),
         progress=False,

@@ -70,15 +70,8 @@ data = page.load(options)
 changes = [f"train.seed={seed}", *(text.strip() for text in settings.split(";") if text.strip())]
 run = train_preset("beta-vae", data, preset, overrides=changes)
 vae = run.load()
-history = run.metrics()
 page.figure(
-    plots.curves(
-        {
-            name: {split: line for split, line in lines.items() if len(line[0])}
-            for name, lines in expression.training_curves(history).items()
-        },
-        x_label="step",
-    ),
+    plots.curves(expression.training_curves(run.metrics()), x_label="step"),
     "loss",
     caption="Reconstruction error and divergence from the prior over training.",
     alt="Two line charts over training steps: mean squared error, and divergence from the prior.",
@@ -103,9 +96,7 @@ page.figure(
 page.table(report.table.rename_axis("model"), caption=f"Error on test samples, with 95 % intervals over {report.unit}")
 page.table(report.tissue_table, caption="The same per tissue (z-score)")
 page.figure(
-    plots.histograms(
-        {"": dict(list(report.gene_r2.items())[:2])}, x_label={"": "R² of a gene over the test samples"}, bins=60
-    ),
+    plots.histograms({"": dict([*report.gene_r2.items()][:2])}, x_label={"": "R² of a gene over the test samples"}),
     "gene_r2",
     caption="Share of each gene's variance over the test samples that comes back. Below 0 the mean of the test samples is "
     "nearer; the mean training profile is at or below 0 by definition.",

@@ -138,17 +138,18 @@ def curves(
 
     Parameters
     ----------
-    panels : y label -> (legend -> (x, y)).
+    panels : y label -> (legend -> (x, y)); a line without points is left out.
     log : y labels whose axis is logarithmic.
     """
     with style():
         figure, axes = axes_of(1, len(panels), (4.0 * len(panels), 3.2))
         for axis, (y_label, lines) in zip(axes[0], panels.items(), strict=True):
-            for number, (name, (x, y)) in enumerate(lines.items()):
+            drawn = {name: (x, y) for name, (x, y) in lines.items() if len(x)}
+            for number, (name, (x, y)) in enumerate(drawn.items()):
                 axis.plot(x, y, color=OKABE_ITO[number], ls=("-", "--", ":", "-.")[number % 4], lw=1.6, label=name)
             axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if y_label in log else "linear")
             axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            if len(lines) > 1:
+            if len(drawn) > 1:
                 axis.legend(fontsize=9)
         return figure
 

@@ -144,7 +144,9 @@ for name, interval in published.numbers.items():
     reference = (
         published.numbers["mean_rna_gan" if "gan" in name else "mean_rna_cdm"].value if name.startswith("rmse") else 0
     )
-    metric = {"rmse": "RMSE of z-scores, test set", "mae": "MAE of z-scores, test set"}.get(name.split("_")[0], "")
+    metric = (
+        f"{name.split('_')[0].upper()} of z-scores, test set" if preset != "demo" else ""
+    )  # demo: not the paper's widths
     page.number(name, interval, unit="z-score", paper=answers.get(name, ""), metric=metric, against=reference)
 if published.below_mean:
     page.note(f"Not better than the mean training profile here, see their steps: {'; '.join(published.below_mean)}.")

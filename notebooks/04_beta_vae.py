@@ -146,7 +146,7 @@ for name, interval in published.numbers.items():
     )
     metric = (
         f"{name.split('_')[0].upper()} of z-scores, test set" if preset != "demo" else ""
-    )  # demo: not the paper's widths
+    )
     page.number(name, interval, unit="z-score", paper=answers.get(name, ""), metric=metric, against=reference)
 if published.below_mean:
     page.note(f"Not better than the mean training profile here, see their steps: {'; '.join(published.below_mean)}.")

@@ -10,8 +10,8 @@ from torch.nn import functional
 from rnasynth.nets.inception import CLASSES, FEATURES, InceptionV3, Mixed, convert, prepare
 
 # Names of the published copy, by block: each has .conv.weight and .bn.{weight,bias,running_mean,running_var}.
-A = "branch1x1 branch5x5_1 branch5x5_2 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3 branch_pool".split()
-B = "branch3x3 branch3x3dbl_1 branch3x3dbl_2 branch3x3dbl_3".split()
+A = ["branch1x1", "branch5x5_1", "branch5x5_2", "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3", "branch_pool"]
+B = ["branch3x3", "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"]
 C = ["branch1x1", *(f"branch7x7_{n}" for n in (1, 2, 3)), *(f"branch7x7dbl_{n}" for n in range(1, 6)), "branch_pool"]
 D = ["branch3x3_1", "branch3x3_2", *(f"branch7x7x3_{n}" for n in range(1, 5))]
 E = ["branch1x1", "branch3x3_1", "branch3x3_2a", "branch3x3_2b", "branch3x3dbl_1", "branch3x3dbl_2"]

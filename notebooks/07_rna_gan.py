@@ -38,6 +38,7 @@ import pandas as pd
 
 from rnasynth import plots
 from rnasynth.evaluation import conditioning
+from rnasynth.evaluation.blinding import blind_tiles
 from rnasynth.evaluation.ceiling import ridge_retrieval
 from rnasynth.pages import Page
 from rnasynth.systems.training import train_preset
@@ -134,6 +135,17 @@ page.figure(
     n="8 tiles a row",
 )
 page.verdicts()
+
+# %% [markdown]
+# ## Try it yourself
+#
+# The same generators, once more and unlabelled, are in the [quiz](../quiz): real or synthetic? There the real tiles are
+# brought to the ordinary stain as well, so that only what is in a tile can give it away.
+
+# %%
+blind = blind_tiles({name: run.load() for name, run in runs.items()}, data, seed=seed + 1)
+for name, made in blind.made.items():
+    page.quiz(name, real=blind.real, made=made, mpp_um=blind.mpp_um, handling=blind.handling)
 
 # %% [markdown]
 # ## Take-aways

@@ -5,6 +5,7 @@ Tiles are uint8 RGB, shape (H, W, 3), everywhere but in networks, which take flo
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from typing import Literal
@@ -58,6 +59,18 @@ def decode(content: bytes, out: np.ndarray) -> None:
             out[...] = np.asarray(image)
     except (OSError, SyntaxError) as error:
         raise ValueError(str(error)) from None
+
+
+def data_uri(tile: np.ndarray) -> str:
+    """Return a tile as an image inside a page: PNG without any metadata, base64, as a `data:` address.
+
+    Parameters
+    ----------
+    tile : uint8 RGB, shape (H, W, 3).
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(tile).save(buffer, "PNG", compress_level=9)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def mean_optical_density(tile: np.ndarray) -> float:

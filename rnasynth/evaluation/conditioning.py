@@ -75,7 +75,7 @@ def prove(
     px = int(getattr(generator, "px", cohort.tiles.tile_px) if px is None else px)
     store = cohort.tiles
     mpp_um = float(store.index["mpp_um"].median()) * store.tile_px / px
-    held_out, tile_ids = _with_tiles(cohort, split)
+    held_out, tile_ids = with_tiles(cohort, split)
     names = [str(name) for name in held_out.obs_names]
 
     def described(tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -83,7 +83,7 @@ def prove(
 
     real = [described(store.read_batch(tile_ids[name], px=px)) for name in names]
     if reference is None:
-        training, training_ids = _with_tiles(cohort, "train")
+        training, training_ids = with_tiles(cohort, "train")
         each = max(2, REFERENCE_TILES // len(training))
         parts = [described(store.read_batch(training_ids[str(name)][:each], px=px)) for name in training.obs_names]
         reference = FeatureStats.of(np.concatenate(parts), network.name)
@@ -234,15 +234,20 @@ def side_by_side(
 
     Samples are taken in turn from the tissues, in the order of the cohort; nothing is chosen by its looks.
     """
-    held_out, tile_ids = _with_tiles(cohort, split)
-    turn = held_out.obs.groupby(held_out.obs["tissue"].astype(str)).cumcount().to_numpy()
-    chosen = held_out[np.sort(np.argsort(turn, kind="stable")[:count])].copy()
+    held_out, tile_ids = with_tiles(cohort, split)
+    chosen = first_in_turn(held_out, count)
     assert cohort.tiles is not None
     real = cohort.tiles.read_batch([int(tile_ids[str(name)][0]) for name in chosen.obs_names], px=generator.px)
     rows = {"real": real, "from its RNA": generator.generate(chosen, 1, seed=seed)[:, 0]}
     if label_generator is not None:
         rows["from its label"] = label_generator.generate(chosen, 1, seed=seed)[:, 0]
     return rows, float(generator.mpp_um)
+
+
+def first_in_turn(held_out: anndata.AnnData, count: int) -> anndata.AnnData:
+    """Return the first `count` samples, taken in turn from the tissues, in the order of the cohort."""
+    turn = held_out.obs.groupby(held_out.obs["tissue"].astype(str)).cumcount().to_numpy()
+    return held_out[np.sort(np.argsort(turn, kind="stable")[:count])].copy()
 
 
 def critic_curves(metrics: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[NDArray[Any], NDArray[Any]]]]:
@@ -258,9 +263,15 @@ def critic_curves(metrics: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tu
     return panels
 
 
-def _with_tiles(cohort: Cohort, split: str) -> tuple[anndata.AnnData, dict[str, NDArray[Any]]]:
-    """Return the split's profiles that have tiles, and the tile ids of each sample."""
-    assert cohort.tiles is not None
+def with_tiles(cohort: Cohort, split: str) -> tuple[anndata.AnnData, dict[str, NDArray[Any]]]:
+    """Return the split's profiles that have tiles, and the tile ids of each sample.
+
+    Raises
+    ------
+    InputError : the cohort has no tiles, or no sample of the split has any.
+    """
+    if cohort.tiles is None:
+        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
     tile_ids = {
         str(name): rows["tile_id"].to_numpy() for name, rows in cohort.tiles.index.groupby("sample_id", observed=True)
     }

@@ -7,9 +7,7 @@ the seed, never chosen by eye; every rater gets an order of their own; nothing i
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rnasynth.data.pixels import data_uri
 from rnasynth.errors import InputError
 from rnasynth.files import write_json, write_text
 
@@ -114,7 +113,7 @@ def make_form(
     shown, secret = [], {}
     for name, number in zip(names, order, strict=True):
         group, path = drawn[number]
-        shown.append({"id": name, "src": "data:image/png;base64," + base64.b64encode(_png(images[path])).decode("ascii")})
+        shown.append({"id": name, "src": data_uri(images[path])})
         secret[name] = {"group": group.name, "tissue": group.tissue, "file": path.name}
     study = hashlib.sha256(" ".join(names).encode("ascii")).hexdigest()[:12]
     data = json.dumps({"study": study, "tissues": answers, "tiles": shown}).replace("<", "\\u003c")
@@ -170,12 +169,6 @@ def _check_images(images: Mapping[Path, np.ndarray]) -> None:
         if digest in seen:
             raise InputError(str(path), expected="each image once", found=f"the same pixels as {seen[digest]}")
         seen[digest] = path
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def _names(count: int, generator: np.random.Generator) -> list[str]:

@@ -19,7 +19,7 @@ import yaml
 from rnasynth.config import manifests_folder, project_folder
 from rnasynth.errors import InputError, PartialFailure
 from rnasynth.files import read_json, replace, write_bytes, write_text
-from rnasynth.pages import checks, provenance, stamps
+from rnasynth.pages import checks, provenance, quiz, stamps
 from rnasynth.pages.notebooks import PageSource, read_pages
 from rnasynth.pages.parameters import build_folder
 from rnasynth.pages.tables import markdown_table
@@ -89,7 +89,7 @@ def assemble(
     preset: str,
     sources: Path | None = None,
 ) -> list[str]:
-    """Put together the folder that Sphinx reads: prose, executed pages, status, API pages.
+    """Put together the folder that Sphinx reads: prose, executed pages, quiz, status, API pages.
 
     Parameters
     ----------
@@ -115,6 +115,8 @@ def assemble(
     write_text(to / "status.md", (to / "status.md").read_text(encoding="utf-8").replace(
         "%STATUS%", status_markdown(pages, folder, outcomes, cohort=cohort, preset=preset)
     ))  # fmt: skip
+    text = (to / "quiz.md").read_text(encoding="utf-8")
+    write_text(to / "quiz.md", quiz.fill(text, pages, folder, outcomes, cohort=cohort))
     ledger = (to / "decisions.md").read_text(encoding="utf-8").replace("%LEDGER%", ledger_markdown(folder))
     write_text(to / "decisions.md", ledger)
     _fill_front(to / "index.md", folder, cohort, preset)

@@ -27,7 +27,7 @@ import pandas as pd
 from rnasynth.config import check_preset
 from rnasynth.errors import InputError
 from rnasynth.files import write_bytes, write_json
-from rnasynth.pages import provenance, show, tables
+from rnasynth.pages import provenance, quiz_sheets, show, tables
 from rnasynth.pages.notebooks import notebooks_folder, read_page
 from rnasynth.pages.parameters import build_folder, check_cohort, options_of
 from rnasynth.pages.recorded import Record, read_records, record_table, recorded_folder, write_record
@@ -66,6 +66,8 @@ class Page:
         self._tables: list[str] = []
         self._not_converged: list[str] = []
         self._verdicts: list[Verdict] = []
+        self._quiz: list[str] = []
+        self._banner = ""
         self._cohort: Cohort | None = None
         self._started, self._clock = provenance.now(), time.monotonic()
         self._closed = False
@@ -126,7 +128,8 @@ class Page:
             lines.insert(0, "SIMULATED DATA: nothing on this page was measured on a patient.")
         if self.preset == "demo":
             lines.append("Demo preset: minutes on two CPU cores. Read it as a check of the method's path, not its quality.")
-        show.admonition("warning" if self._cohort.simulated else "important", " ".join(lines))
+        self._banner = " ".join(lines)
+        show.admonition("warning" if self._cohort.simulated else "important", self._banner)
         for note in self._cohort.notes:
             show.admonition("note", note)
         return self._cohort
@@ -244,6 +247,16 @@ class Page:
         self._not_converged.append(reason)
         show.admonition("caution", f"**Not converged.** {reason}")
 
+    def quiz(self, model: str, *, real: Any, made: Any, mpp_um: float, handling: str) -> None:
+        """Leave tiles for the book's quiz; arguments and errors as in `quiz_sheets.write_sheet`."""
+        self._check_open()
+        sheet = quiz_sheets.write_sheet(
+            self.folder, model, real=real, made=made, mpp_um=mpp_um, handling=handling, banner=self._banner
+        )
+        self._quiz.append(str(sheet.relative_to(self.folder)))
+        text = f"For the quiz: {len(real)} real tiles and {len(made)} of {model}, {real.shape[1]} px of {mpp_um:.4g} µm."
+        show.display(text, f"<p>{html.escape(text)}</p>")
+
     def verdicts(self, because: Mapping[str, str] | None = None) -> None:
         """Judge the published numbers of this page by the numbers so far, and show paper / here / verdict.
 
@@ -322,6 +335,7 @@ class Page:
             "figures": self._figures,
             "tables": self._tables,
             "not_converged": self._not_converged,
+            "quiz": self._quiz,
             "verdicts": [_fields(verdict) for verdict in self._verdicts],
             "runs": ids,
             "provenance": {

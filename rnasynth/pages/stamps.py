@@ -12,6 +12,7 @@ from rnasynth.errors import InputError
 from rnasynth.files import read_json, sha256, write_json
 from rnasynth.pages import provenance, tables
 from rnasynth.pages.notebooks import PageSource, modules_of
+from rnasynth.pages.quiz_sheets import QUIZ
 
 STAMP = "stamp.json"
 OUTPUTS = ("page.ipynb", "results.json")
@@ -81,11 +82,12 @@ def _results_hash(folder: Path) -> str:
 def write_stamp(folder: Path, inputs: Mapping[str, str], *, seconds: float) -> None:
     """Write the stamp of a page that has just run in `folder`."""
     head, dirty = provenance.commit()
+    sheets = [str(path.relative_to(folder)) for path in sorted((folder / QUIZ).glob("*"))]
     write_json(
         folder / STAMP,
         {
             "inputs": dict(inputs),
-            "outputs": {name: sha256(folder / name) for name in OUTPUTS},
+            "outputs": {name: sha256(folder / name) for name in (*OUTPUTS, *sheets)},
             "commit": head,
             "dirty": dirty,
             "seconds": round(seconds, 2),

@@ -139,7 +139,7 @@ page.verdicts()
 # %% [markdown]
 # ## Try it yourself
 #
-# The same generators, once more and unlabelled, are in the [quiz](../quiz): real or synthetic? There the real tiles are
+# The same generators, once more and unlabelled, are in the [quiz](../quiz.md): real or synthetic? There the real tiles are
 # brought to the ordinary stain as well, so that only what is in a tile can give it away.
 
 # %%

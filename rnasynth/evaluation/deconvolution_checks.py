@@ -20,6 +20,7 @@ from rnasynth.evaluation.deconvolution_inputs import signature_folder
 from rnasynth.evaluation.known_mixtures import KnownMixture
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 
+MIN_SAMPLES = 4  # below, resampling samples says nothing
 METHODS: tuple[Method, ...] = ("nu-svr", "nnls")
 
 
@@ -30,13 +31,14 @@ class Validation:
     Attributes
     ----------
     numbers : "correlation_MIXTURE_METHOD" -> Pearson's r over all samples and types; "rmse_MIXTURE_METHOD" -> root mean
-        square error of the fractions; intervals resample the samples.
+        square error of the fractions; intervals resample the samples,
+        and are left out below four.
     labels : the same keys -> words.
     table : a row a mixture and method, as text: r, RMSE of cells, RMSE where shares of RNA are taken for shares of cells.
     points : rows for a scatter plot: mixture, method, sample, group (type), x (known), y (estimated).
     """
 
-    numbers: dict[str, Interval]
+    numbers: dict[str, Interval | float]
     labels: dict[str, str]
     table: pd.DataFrame
     points: pd.DataFrame
@@ -78,7 +80,7 @@ def validate(
     methods : of `deconvolve`.
     seed, n_boot : of the bootstrap over samples.
     """
-    numbers: dict[str, Interval] = {}
+    numbers: dict[str, Interval | float] = {}
     labels: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     points: list[pd.DataFrame] = []
@@ -89,12 +91,13 @@ def validate(
             scaled = mixture.other and not absolute
             known, cells = compared(mixture, rna.to_cells(mixture.rna_content), rescale=scaled)
             _, as_if = compared(mixture, rna, rescale=scaled)
-            key = f"{_word(mixture.name)}_{_word(rna.method)}"
+            key = f"{mixture.key}_{_word(rna.method)}"
             words = f"{mixture.name}, {rna.method}"
-            units = np.arange(len(known))
-            r = bootstrap(flat_correlation, known, cells, groups=units, n_boot=n_boot, seed=seed)
-            error = bootstrap(rmse, known, cells, groups=units, n_boot=n_boot, seed=seed)
-            numbers |= {f"correlation_{key}": r, f"rmse_{key}": error}
+            r = bootstrap(flat_correlation, known, cells, n_boot=n_boot, seed=seed)
+            error = bootstrap(rmse, known, cells, n_boot=n_boot, seed=seed)
+            few_samples = len(known) < MIN_SAMPLES
+            numbers |= {f"correlation_{key}": r.value if few_samples else r}
+            numbers |= {f"rmse_{key}": error.value if few_samples else error}
             labels |= {
                 f"correlation_{key}": f"Pearson's r of estimated and known fractions: {words}",
                 f"rmse_{key}": f"error of the fractions (RMSE): {words}",
@@ -105,8 +108,8 @@ def validate(
                     "truth": mixture.truth,
                     "method": rna.method + (", both scaled to 1" if scaled else ", with other cells" if absolute else ""),
                     "samples": len(known),
-                    "Pearson's r": str(r),
-                    "RMSE, cells": str(error),
+                    "Pearson's r": f"{r.value:.3g}" if few_samples else str(r),
+                    "RMSE, cells": f"{error.value:.2g}" if few_samples else str(error),
                     "RMSE, RNA taken for cells": rmse(known, as_if),
                     "signature genes": f"{len(rna.genes)} of {len(rna.genes) + len(rna.missing)}",
                     "fit (mean r)": float(rna.quality["correlation"].mean()),
@@ -151,12 +154,6 @@ def cohort_agreement(
             interval = bootstrap(flat_correlation, x, y, groups=units, n_boot=n_boot, seed=seed)
             rows.append({"label": str(kind), "group": method, **interval.to_dict()})
     return pd.DataFrame(rows)
-
-
-def check_same_samples(profiles: AnnData, fractions: pd.DataFrame) -> None:
-    """Raise InputError unless the fractions are of the profiles' samples, in their order."""
-    if list(map(str, fractions.index)) != list(map(str, profiles.obs_names)):
-        raise InputError("fractions", expected="one row a profile, in their order", found=f"{len(fractions)} rows")
 
 
 def flat_correlation(x: NDArray[Any], y: NDArray[Any]) -> float:

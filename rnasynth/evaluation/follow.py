@@ -7,6 +7,7 @@ patients: within a tissue, because a generator that hears the tissue alone follo
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,8 @@ from statsmodels.stats.multitest import multipletests
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
-from rnasynth.evaluation.deconvolution_checks import check_same_samples, flat_correlation
-from rnasynth.evaluation.stats import bootstrap, permutation_p, resampling_units
+from rnasynth.evaluation.deconvolution_checks import flat_correlation
+from rnasynth.evaluation.stats import Interval, bootstrap, permutation_p, resampling_units
 from rnasynth.evaluation.tile_readers import TileReader, mpp_at, real_tiles, seen_in, with_tiles
 
 N_SHUFFLES = 200  # shuffles within tissue whose correlations make the control's mean and range
@@ -74,10 +75,46 @@ class FollowReport:
         chosen = self.table[["label", "group", "within", "within_low", "within_high"]]
         return chosen.set_axis(["label", "group", "value", "low", "high"], axis=1).dropna()
 
-    def with_shuffled(self, source: str) -> pd.DataFrame:
+    def intervals(self, source: str, *, within: bool = False) -> dict[str, Interval]:
+        """Return the correlations of a source by the pair's name (a-z, 0-9, _), those that are numbers."""
+        ends = ("within", "within_low", "within_high") if within else ("value", "low", "high")
+        method = f"percentile bootstrap over {self.unit}"
+        return {
+            re.sub(r"[^a-z0-9]+", "_", row["label"].lower()): Interval(
+                row[ends[0]], row[ends[1]], row[ends[2]], row["n_groups"], method
+            )
+            for row in self.of(source).to_dict("records")
+            if all(math.isfinite(row[end]) for end in ends)
+        }
+
+    def largest_p(self, source: str) -> float:
+        """Return the largest p value of a source after Holm's correction: below 0.05 all its pairs are significant."""
+        return float(self.of(source)["p_holm"].max())
+
+    def verdict(self, source: str, *, ceiling: str, label: str) -> str:
+        """Say in one paragraph which pairs of a source are significant, and which its ceiling and the label reach."""
+        names = {
+            what: [row["label"] for row in self.of(what).to_dict("records") if row["p_holm"] <= ALPHA]
+            for what in (source, ceiling, label)
+        }
+        total = len(self.of(source))
+        told = [
+            f"{what}: {len(kinds)} of {total} classes follow the fractions within tissues"
+            + (f" ({', '.join(kinds)})" if kinds else "")
+            for what, kinds in names.items()
+        ]
+        lost = [kind for kind in names[ceiling] if kind not in names[source]]
+        if lost:
+            told.append(f"for {', '.join(lost)} the reading works on {ceiling}, so that the generator is the weak part")
+        unseen = [kind for kind in self.of(source)["label"] if kind not in names[ceiling]]
+        if unseen:
+            told.append(f"for {', '.join(unseen)} the reading itself sees too little: nothing can be said of the generator")
+        return "; ".join(told) + f" (Holm, p of at most {ALPHA:g})."
+
+    def with_shuffled(self, source: str, name: str = "profiles shuffled in the tissue") -> pd.DataFrame:
         """Rows for a chart over all samples: every source, and the control of shuffled profiles of one of them."""
         rows = self.of(source)[["label", "shuffled", "shuffled_low", "shuffled_high"]]
-        rows = rows.set_axis(["label", "value", "low", "high"], axis=1).assign(group="profiles shuffled in the tissue")
+        rows = rows.set_axis(["label", "value", "low", "high"], axis=1).assign(group=name)
         return pd.concat([self.table[["label", "group", "value", "low", "high"]], rows], ignore_index=True).dropna()
 
     def shown(self) -> pd.DataFrame:
@@ -227,7 +264,7 @@ def follow(
     Parameters
     ----------
     cohort : with tiles.
-    fractions : held-out samples x types; samples without tiles are not used.
+    fractions : held-out samples x types; samples without fractions or tiles are left out.
     generators : source in words -> `TileGenerator`, or anything with `generate`, `px` and `mpp_um`; all of one pixel size.
     reader : what reads quantities from tiles.
     pairs : see `correlate`.
@@ -237,8 +274,8 @@ def follow(
 
     Raises
     ------
-    SplitError : asked for the training split. InputError : no tiles, generators of two pixel sizes, samples without
-        fractions.
+    SplitError : asked for the training split. InputError : no tiles, generators of two pixel sizes, no held-out
+        sample with fractions.
     """
     if split == "train":
         raise SplitError(f"cohort {cohort.name}", expected="a held-out split", found="train", fix="use val or test")
@@ -247,9 +284,12 @@ def follow(
         raise InputError("generators", expected="one or more, of one pixel size", found=str(sorted(sizes)))
     px = sizes.pop()
     held_out = with_tiles(cohort, split)
+    there = set(map(str, fractions.index))
+    held_out = held_out[[str(name) in there for name in held_out.obs_names]].copy()
     names = [str(name) for name in held_out.obs_names]
-    known = fractions.reindex(names)
-    check_same_samples(held_out, known)
+    if not names:
+        raise InputError("fractions", expected=f"of samples of the split {split!r} that have tiles", found="of others")
+    known = fractions.loc[names]
     mpp_um = mpp_at(cohort, px)
     seen = {real: seen_in(real_tiles(cohort, held_out, px=px, limit=tiles_per_profile), names, reader, mpp_um=mpp_um)}
     for source, generator in generators.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,6 +78,11 @@ class KnownMixture:
     symbols: dict[str, str] = field(default_factory=dict)
     simulated: bool = False
     other: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name as part of a number's name."""
+        return re.sub(r"[^a-z0-9]+", "_", self.name.lower())
 
     def as_known(self, fractions: pd.DataFrame) -> pd.DataFrame:
         """Add up the signature's types to the known ones."""

@@ -75,20 +75,22 @@ class FractionReader:
         Parameters
         ----------
         cohort : with tiles; only training samples are read.
-        fractions : samples x types of at least the training samples.
+        fractions : samples x types; training samples without fractions are left out, others are not read.
         px : side to which tiles are averaged: that of the tiles to be read later.
         network : the feature network; the embedded `StainTexture` by default.
         tiles_per_sample : at most this many of each.
 
         Raises
         ------
-        InputError : no tiles, or a training sample without fractions.
+        InputError : no tiles, or fewer than three training samples with fractions.
         """
         network = StainTexture() if network is None else network
         train = with_tiles(cohort, "train")
+        there = set(map(str, fractions.index))
+        train = train[[str(name) in there for name in train.obs_names]].copy()
         names = [str(name) for name in train.obs_names]
-        if absent := [name for name in names if name not in fractions.index]:
-            raise InputError(f"sample {absent[0]}", expected="fractions", found="none")
+        if len(names) < 3:
+            raise InputError("training samples", expected="three or more with fractions and tiles", found=str(len(names)))
         tiles = real_tiles(cohort, train, px=px, limit=tiles_per_sample)
         mpp_um = mpp_at(cohort, px)
         rows = [extract(same_stain(part), network, mpp_um=mpp_um).mean(axis=0) for part in tiles]

@@ -250,8 +250,16 @@ class Page:
     def quiz(self, model: str, *, real: Any, made: Any, mpp_um: float, handling: str) -> None:
         """Leave tiles for the book's quiz; arguments and errors as in `quiz_sheets.write_sheet`."""
         self._check_open()
+        simulated = self._cohort is not None and self._cohort.simulated
         sheet = quiz_sheets.write_sheet(
-            self.folder, model, real=real, made=made, mpp_um=mpp_um, handling=handling, banner=self._banner
+            self.folder,
+            model,
+            real=real,
+            made=made,
+            mpp_um=mpp_um,
+            handling=handling,
+            banner=self._banner,
+            simulated=simulated,
         )
         self._quiz.append(str(sheet.relative_to(self.folder)))
         text = f"For the quiz: {len(real)} real tiles and {len(made)} of {model}, {real.shape[1]} px of {mpp_um:.4g} µm."

@@ -123,6 +123,7 @@ def quiz_html(sheets: Sequence[Sheet]) -> str:
     data = {
         "count": COUNT,
         "models": [sheet.model for sheet in sheets],
+        "real": "real (of the simulator)" if any(sheet.simulated for sheet in sheets) else "real tissue",
         "sizes": [{"px": px, "mpp": f"{mpp_um:.3g}", "um": f"{px * mpp_um:.4g}"} for px, mpp_um in sizes],
         "tiles": [images[i][0] for i in order],
         "key": key,
@@ -174,11 +175,14 @@ def _different(tiles: np.ndarray) -> int:
 
 def _warnings(sheets: Sequence[Sheet], folder: Path) -> str:
     """Return the pages' own warnings: about their data, and of a proof that failed."""
+    simulated = any(sheet.simulated for sheet in sheets)
     banners = dict.fromkeys(sheet.banner for sheet in sheets if sheet.banner)
-    parts = [f":::{{{'warning' if 'SIMULATED' in text else 'important'}}}\n{text}\n:::" for text in banners]
+    parts = [f":::{{{'warning' if simulated else 'important'}}}\n{text}\n:::" for text in banners]
     for page in dict.fromkeys(sheet.page for sheet in sheets):
         for reason in read_json(folder / page / "results.json")["not_converged"]:
-            parts.append(f":::{{caution}}\n**Not converged**, says [{page}](notebooks/{page}): {reason}.\n:::")
+            parts.append(f":::{{caution}}\n**Not converged**, says [{page}](notebooks/{page}): {reason.rstrip('.')}.\n:::")
+    if simulated:
+        parts.append("In this copy *real* means: drawn by the simulator of the cohort. *Synthetic* means: made by a model.")
     return "\n\n".join(parts)
 
 

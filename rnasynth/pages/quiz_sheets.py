@@ -44,6 +44,8 @@ class Sheet:
     """How both came to their size and stain, in words."""
     banner: str
     """The page's warning about its data; empty if it has none."""
+    simulated: bool
+    """Whether the real tiles are a simulator's."""
 
 
 def write_sheet(
@@ -55,6 +57,7 @@ def write_sheet(
     mpp_um: float,
     handling: str,
     banner: str = "",
+    simulated: bool = False,
 ) -> Path:
     """Leave the tiles of one model in a page's folder.
 
@@ -67,6 +70,7 @@ def write_sheet(
     mpp_um : micrometres per pixel, the same for both: size must not give them away.
     handling : how both came to their size and stain, in words for the quiz's page.
     banner : warning about the data, in Markdown.
+    simulated : whether the real tiles are a simulator's: the quiz must say so.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def write_sheet(
             found=f"{real.shape[1]} and {made.shape[1]} px",
         )
     facts: dict[str, Any] = {"format": _FORMAT, "model": model, "px": int(real.shape[1]), "mpp_um": float(mpp_um)}
-    facts |= {"handling": " ".join(handling.split()), "banner": banner}
+    facts |= {"handling": " ".join(handling.split()), "banner": banner, "simulated": bool(simulated)}
     for kind, tiles in (("real", real), ("made", made)):
         image = path.with_name(f"{name}_{kind}.png")
         write_bytes(image, _joined(tiles))
@@ -127,7 +131,7 @@ def read_sheet(page: str, path: Path) -> Sheet:
             found = "other bytes" if image.is_file() else "no such file"
             raise InputError(str(image), expected="the sheet of tiles that the page left", found=found, fix=again)
         tiles[kind] = _parted(image, facts["px"], facts[kind]["tiles"])
-    kept = {name: facts[name] for name in ("model", "mpp_um", "handling", "banner")}
+    kept = {name: facts[name] for name in ("model", "mpp_um", "handling", "banner", "simulated")}
     return Sheet(page=page, real=tiles["real"], made=tiles["made"], **kept)
 
 

@@ -99,6 +99,7 @@ class Answers:
         data = json.loads(found.group(1))
         makers = quiz.unseal(data["sealed"], data["key"])["maker"]
         self.models: list[str] = data["models"]
+        self.real: str = data["real"]
         self.maker = dict(zip(data["tiles"], makers, strict=True))
 
     def of(self, tab: Any) -> int:
@@ -135,8 +136,8 @@ def check_end(tab: Any, answers: Answers, given: list[tuple[int, str]], table: i
         maker = (number + 1) % lines.count()  # the real ones stand last
         mine = [answer for made, answer in given if made == maker]
         wrong = sum((answer == "real") != (maker == 0) for answer in mine)
-        name = f"{answers.models[maker - 1]}, taken for real" if maker else "real tissue, taken for synthetic"
-        cells = [name, str(len(mine)), str(wrong), share(wrong, len(mine))]
+        name = f"{answers.models[maker - 1]}, taken for real" if maker else f"{answers.real}, taken for synthetic"
+        cells = [name, f"{wrong} of {len(mine)}", share(wrong, len(mine))]
         assert lines.nth(number).locator("th, td").all_inner_texts() == cells
 
 

@@ -28,6 +28,7 @@ def sheet(model: str, *, seed: int, count: int = 24, px: int = 16, real_seed: in
         mpp_um=mpp_um,
         handling="Averaged.",
         banner=BANNER,
+        simulated=True,
     )
 
 
@@ -42,6 +43,7 @@ def leave(folder: Path, page: str, sheets: list[Sheet], *, not_converged: tuple[
             mpp_um=one.mpp_um,
             handling=one.handling,
             banner=one.banner,
+            simulated=one.simulated,
         )
         for one in sheets
     ]

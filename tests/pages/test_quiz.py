@@ -36,7 +36,7 @@ def data_of(text: str) -> dict[str, Any]:
 
 def tells(data: dict[str, Any], maker: list[int]) -> str:
     """Return how the data gives the answers away to who only reads it, or ""."""
-    known = {"count", "models", "sizes", "tiles", "key", "sealed"}
+    known = {"count", "models", "real", "sizes", "tiles", "key", "sealed"}
     if set(data) - known:
         return f"it has {', '.join(sorted(set(data) - known))}"
     try:
@@ -57,6 +57,7 @@ def test_a_sheet_is_read_as_it_was_left(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.real, one.real)
     np.testing.assert_array_equal(read.made, one.made)
     assert (read.model, read.mpp_um, read.handling, read.banner) == ("RNA-GAN", 2.0, "Averaged.", BANNER)
+    assert read.simulated
 
 
 @pytest.mark.parametrize(
@@ -196,7 +197,8 @@ def test_the_document_has_the_quiz_its_warnings_and_its_sources(tmp_path: Path, 
     small = sheet("small", seed=3, count=5)
     leave(tmp_path, "07_rna_gan", [sheet("RNA-GAN", seed=1), small], not_converged=("the RNA is not heard",))
     text = quiz.fill("%QUIZ%\n%COUNT% tiles: %UNDECIDED%", pages, tmp_path, {}, cohort="simulated")
-    assert text.startswith(":::{warning}\nSIMULATED DATA") and "the RNA is not heard" in text
+    assert text.startswith(":::{warning}\nSIMULATED DATA") and "the RNA is not heard." in text
+    assert "*real* means: drawn by the simulator" in text and '"real": "real (of the simulator)"' in text
     assert "````{raw} html\n<style>" in text and "| RNA-GAN | `07_rna_gan` | 24 | 24 | 16 px of 2 µm |" in text
     assert "Not in the quiz" in text and "small (07_rna_gan)" in text and "Averaged." in text
     assert text.endswith("20 tiles: 6 to 14 right answers of 20")
@@ -232,7 +234,8 @@ def test_a_page_leaves_its_tiles_with_its_banner_and_the_stamp_guards_them(
     page.close()
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["quiz"] == ["quiz/rna_gan.json"]
-    assert read_sheet("07_rna_gan", tmp_path / "quiz" / "rna_gan.json").banner.startswith("SIMULATED DATA")
+    left = read_sheet("07_rna_gan", tmp_path / "quiz" / "rna_gan.json")
+    assert left.banner.startswith("SIMULATED DATA") and left.simulated
     (tmp_path / "page.ipynb").write_text("{}", encoding="utf-8")
     stamps.write_stamp(tmp_path, {"source": "x"}, seconds=1.0)
     assert stamps.changed(tmp_path, {"source": "x"}) == []

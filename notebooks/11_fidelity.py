@@ -39,7 +39,7 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/11_f
 
 # %% tags=["resolve"]
 from rnasynth import plots
-from rnasynth.evaluation import fidelity_sets, fidelity_study
+from rnasynth.evaluation import fidelity_map, fidelity_sets, fidelity_study
 from rnasynth.evaluation.feature_networks import feature_network, preprocessing_of
 from rnasynth.evaluation.reference import Reference
 from rnasynth.pages import Page
@@ -112,7 +112,7 @@ for number, network in enumerate(names):
     page.table(
         report.shown(),
         caption=f"Distances by {network}; preprocessing: {preprocessing_of(judges[number])}. Frechet: mean and range over "
-        "seeds or draws; kernel: 95 % of subsets, over patients where there are several",
+        "seeds or draws; kernel: 95 % of subsets, of patients where both sets have three or more, else of half of the tiles",
     )
     page.note(report.summary())
 
@@ -120,14 +120,14 @@ for number, network in enumerate(names):
 # ## How many tiles?
 #
 # A Frechet distance falls as the tiles get more, also between real ones: two studies can be compared only at one number. The
-# limit at infinitely many is a straight line's in 1 / n, and a rough one.
+# limit at infinitely many is a straight line's in 1 / n {cite}`fidinfinity2020`, and a rough one.
 
 # %%
 curves = {network: fidelity_study.size_curve(train, test, generated, network, seed=seed) for network in names}
 page.figure(
-    plots.curves({f"Frechet distance ({name})": curve.lines for name, curve in curves.items()}, x_label="number of tiles"),
+    plots.curves({f"Frechet distance\n({name})": curve.lines for name, curve in curves.items()}, x_label="number of tiles"),
     "sizes",
-    caption="Frechet distance to held-out real tiles over the number of tiles in both sets, mean over seeds or draws.",
+    caption="Frechet distance to held-out real tiles over the number of tiles in both sets, mean over seeds and draws.",
     alt="Falling lines over the number of tiles, one a generator and one for real tiles of other patients.",
     n=n,
 )
@@ -139,7 +139,8 @@ for number, (network, curve) in enumerate(curves.items()):
 # %% [markdown]
 # ## Like real ones, and as varied?
 #
-# Precision and density fall where tiles look unlike any real one; recall and coverage where kinds of real tiles are missing.
+# Precision and density fall where tiles look unlike any real one; recall and coverage where kinds of real tiles are missing
+# {cite}`precisionrecall2019,density2020`.
 
 # %%
 for number, network in enumerate(names):
@@ -151,7 +152,7 @@ for number, network in enumerate(names):
         plots.intervals(covered, x_label=f"share, density: ratio ({network})"),
         f"cover_{number + 1}",
         caption=f"Precision, recall, density and coverage of held-out real tiles (features of {network}, k = "
-        f"{fidelity_study.NEIGHBOURS}), 95 % intervals over patients, over tiles where there is one.",
+        f"{fidelity_study.NEIGHBOURS}), 95 % intervals over patients, over tiles where there are fewer than three.",
         alt="Points with intervals, one row a measure, one marker a generator and one for real tiles of other patients.",
         n=n,
     )
@@ -207,13 +208,13 @@ page.figure(
 # picture; what it suggests is measured above.
 
 # %%
-umap, scale = fidelity_study.feature_map(train, names[0], seed=seed)
+umap, scale = fidelity_map.feature_map(train, names[0], seed=seed)
 sets = {"real (test)": test, **{name: several[0] for name, several in generated.items()}}
 for by in ("tissue", "patient"):
-    chosen = fidelity_study.first_patients(test) if by == "patient" else ()
+    chosen = fidelity_map.first_patients(test) if by == "patient" else ()
     page.figure(
         plots.map_of_sets(
-            {name: fidelity_study.placed(umap, scale, tiles, by=by, groups=chosen) for name, tiles in sets.items()},
+            {name: fidelity_map.placed(umap, scale, tiles, by=by, groups=chosen) for name, tiles in sets.items()},
             background=umap.fitted,
         ),
         f"map_{by}",
@@ -245,6 +246,8 @@ page.verdicts(fidelity_study.not_attempted())
 # - One training seed; the range over sampling seeds leaves out how much another training would change.
 # - At 32 px there is little that a copy could be known by, and the embedded network was written for these cohorts' kind of
 #   tissue. The published distances are by Inception with ImageNet's weights, which a user has to bring (`networks`).
+# - The released network was trained on her2st's training sections, so that on her2st it knows these better than the held-out
+#   one: its floor is high there.
 # - Where all held-out tiles are of one section, the floor is that section against others of the same tumour, not another
 #   patient.
 

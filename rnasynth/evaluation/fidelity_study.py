@@ -9,12 +9,12 @@ that repeats what it was trained on is near to the first only.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 from numpy.typing import NDArray
 
 from rnasynth.data.papers import read_papers
@@ -23,12 +23,12 @@ from rnasynth.evaluation.fidelity import frechet_distance, kid
 from rnasynth.evaluation.fidelity_sets import TileSet
 from rnasynth.evaluation.manifold import NEIGHBOURS, manifold
 from rnasynth.evaluation.memorisation import REAL, MemorisationReport, memorisation, turned
-from rnasynth.evaluation.projection import Projection, fit_umap
 from rnasynth.evaluation.stats import Interval
 from rnasynth.features import FeatureStats
 
 FLOOR = "real, other patients"
 ALL = "all tissues"
+BLOCK = 256  # training tiles that queries are compared with at a time
 MIN_TILES = 20  # of a tissue in every set; below it no distance is given
 Drawn = Mapping[str, Sequence[TileSet]]
 """Name of a generator -> its tiles from each seed of sampling (or of training)."""
@@ -76,12 +76,17 @@ class FidelityReport:
         words = [f"By {self.network}, real tiles of other patients lie at {floor.value:.3g}."]
         for name, row in rows.items():
             to_test, to_train = row["frechet_test"], row["frechet_train"]
-            reached = to_test.low <= floor.high
+            place = "above" if to_test.low > floor.high else "below" if to_test.high < floor.low else "within"
             words.append(
                 f"{name} lies at {to_test.value:.3g}, {to_test.value / max(floor.value, 1e-12):.1f} times the floor"
-                f" ({'within' if reached else 'above'} its range), and at {to_train.value:.3g} from training tiles"
+                f" ({place} its range), and at {to_train.value:.3g} from training tiles"
                 f" ({'nearer to these' if to_train.high < to_test.low else 'not clearly nearer to these'})."
             )
+            if place == "below":
+                words.append(
+                    "Below the floor is no praise: the real sets differ from each other (by patient, section or what the"
+                    " network was trained on) by more than that, and this distance cannot rank what lies under it."
+                )
         return " ".join(words)
 
 
@@ -149,16 +154,7 @@ def compare(
                     to_test[-1] if name == FLOOR else _frechet(mine[0], _part(train, network, scale, tissue, n, draw)[0])
                 )
                 if number == 0:
-                    kernel.append(
-                        kid(
-                            held_out[0],
-                            mine[0],
-                            n_subsets=n_subsets,
-                            groups_real=_several(held_out[1]),
-                            groups_fake=_several(mine[1]),
-                            seed=seed,
-                        )
-                    )
+                    kernel.append(_kernel(held_out, mine, n_subsets, seed))
             what = f"{draws} draws" if name == FLOOR else f"{len(several)} seeds"
             rows.append(
                 {
@@ -210,9 +206,10 @@ def size_curve(
     standardise: bool = True,
     points: int = 6,
     draws: int = 3,
+    repeats: int = 4,
     seed: int = 0,
 ) -> SizeCurve:
-    """Measure the distance at several sizes.
+    """Measure the distance at several sizes; every seed's (or draw's) tiles are drawn `repeats` times.
 
     Raises
     ------
@@ -234,7 +231,7 @@ def size_curve(
                     _part(each, network, scale, "", int(size), seed + 1000 * number)[0],
                     _part(test, network, scale, "", int(size), seed + 1000 * number)[0],
                 )
-                for number, each in enumerate(several)
+                for number, each in enumerate(list(several) * repeats)
             ]
             means.append(float(np.mean(found)))
         lines[name] = (sizes.astype(float), np.array(means))
@@ -284,41 +281,24 @@ def copies(
     sets = {REAL: test, **first}
     if not network:
         queries = {name: (turned(each.small), each.patients) for name, each in sets.items()}
-        return memorisation([(train.small, train.patients.tolist())], queries, n_boot=n_boot, seed=seed)
+        return memorisation(_blocks(train.small, train.patients), queries, n_boot=n_boot, seed=seed)
     scale = scaler(train, network)
     points = {name: (scale.scaled(each.features[network]), each.patients) for name, each in sets.items()}
-    blocks = [(scale.scaled(train.features[network]), train.patients.tolist())]
+    blocks = _blocks(scale.scaled(train.features[network]), train.patients)
     return memorisation(blocks, points, n_boot=n_boot, seed=seed)
-
-
-def feature_map(train: TileSet, network: str, *, limit: int = 1000, seed: int = 0) -> tuple[Projection, FeatureStats]:
-    """Fit a UMAP on training tiles' standardised features; `placed` puts other sets on it. A picture, never evidence."""
-    scale = scaler(train, network)
-    rows = train.rows(n=limit, seed=seed)
-    obs = pd.DataFrame({"split": "train"}, index=pd.Index([f"{row}" for row in rows], dtype=object))
-    points = AnnData(scale.scaled(train.features[network][rows]).astype(np.float32), obs=obs)
-    points.uns["transform"] = {"name": f"standardised {network}"}
-    return fit_umap(points, seed=seed), scale
-
-
-def placed(
-    projection: Projection, scale: FeatureStats, tiles: TileSet, *, by: str = "tissue", groups: Sequence[str] = ()
-) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """Return where a set's tiles lie on a map, (n, 2), and the tissue or patient of each; of `groups` only, if any."""
-    labels = tiles.tissues if by == "tissue" else tiles.patients
-    rows = np.flatnonzero(np.isin(labels, list(groups))) if len(groups) else np.arange(len(tiles))
-    return projection.place(scale.scaled(tiles.features[scale.network][rows])), labels[rows]
-
-
-def first_patients(tiles: TileSet, count: int = 6) -> list[str]:
-    """Return the first patients of a set, in its order, for a picture with one colour each."""
-    return list(dict.fromkeys(tiles.patients.tolist()))[:count]
 
 
 def not_attempted() -> dict[str, str]:
     """Return why the published distances are not measured here, by id."""
     why = "RNA-CDM is not among the systems of this page, and the weights of ImageNet's Inception are not part of the book"
-    return dict.fromkeys(read_papers("11_fidelity")["id"], why)
+    rows = read_papers("11_fidelity")
+    other = "it is another method's number, printed for comparison"
+    return {key: why if isinstance(cohort, str) else other for key, cohort in zip(rows["id"], rows["cohort"], strict=True)}
+
+
+def _blocks(points: NDArray[Any], patients: NDArray[np.str_]) -> Iterator[tuple[NDArray[Any], list[str]]]:
+    for start in range(0, len(points), BLOCK):
+        yield points[start : start + BLOCK], patients[start : start + BLOCK].tolist()
 
 
 def _size(tissue: str, *sets: TileSet) -> int:
@@ -336,10 +316,22 @@ def _frechet(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
     return frechet_distance(left.mean(axis=0), np.cov(left, rowvar=False), right.mean(axis=0), np.cov(right, rowvar=False))
 
 
+def _kernel(
+    real: tuple[NDArray[np.float64], NDArray[np.str_]],
+    fake: tuple[NDArray[np.float64], NDArray[np.str_]],
+    n_subsets: int,
+    seed: int,
+) -> Interval:
+    """Kernel distance: over patients where both sets have three or more, else over random halves of the tiles."""
+    if min(len(set(part[1].tolist())) for part in (real, fake)) >= 3:
+        return kid(real[0], fake[0], n_subsets=n_subsets, groups_real=real[1], groups_fake=fake[1], seed=seed)
+    return kid(real[0], fake[0], n_subsets=n_subsets, subset_size=len(real[0]) // 2, seed=seed)
+
+
 def _range(values: Sequence[float], what: str) -> Interval:
     return Interval(float(np.mean(values)), min(values), max(values), len(values), f"mean and range of {what}")
 
 
 def _several(patients: NDArray[np.str_]) -> NDArray[np.str_] | None:
-    """Patients, where there is more than one; else tiles have to be resampled."""
-    return patients if len(set(patients.tolist())) > 1 else None
+    """Patients, where there are three or more; else tiles have to be resampled."""
+    return patients if len(set(patients.tolist())) >= 3 else None

@@ -16,7 +16,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
-from rnasynth.evaluation import fidelity_sets, fidelity_study
+from rnasynth.evaluation import fidelity_map, fidelity_sets, fidelity_study
 from rnasynth.evaluation.fidelity import frechet, kid
 from rnasynth.evaluation.fidelity_sets import TileSet
 from rnasynth.evaluation.memorisation import pixels
@@ -136,15 +136,15 @@ def test_a_map_is_fitted_on_training_tiles_alone_and_places_the_others(monkeypat
         fitted.append(train)
         return SimpleNamespace(place=lambda z: z[:, :2])
 
-    monkeypatch.setattr(fidelity_study, "fit_umap", first_two)
-    projection, scale = fidelity_study.feature_map(TRAIN, "net", limit=100)
+    monkeypatch.setattr(fidelity_map, "fit_umap", first_two)
+    projection, scale = fidelity_map.feature_map(TRAIN, "net", limit=100)
     assert fitted[0].shape == (100, D) and set(fitted[0].obs["split"]) == {"train"}
     wanted = (TRAIN.features["net"] - TRAIN.features["net"].mean(0)) / TRAIN.features["net"].std(0, ddof=1)
     assert all((np.abs(wanted - row).max(axis=1) < 1e-3).any() for row in fitted[0].X)
-    points, tissues = fidelity_study.placed(projection, scale, TEST)
+    points, tissues = fidelity_map.placed(projection, scale, TEST)
     assert points.shape == (len(TEST), 2) and set(tissues) == set(TISSUES)
-    patients = fidelity_study.first_patients(TEST, 3)
-    points, owners = fidelity_study.placed(projection, scale, TEST, by="patient", groups=patients)
+    patients = fidelity_map.first_patients(TEST, 3)
+    points, owners = fidelity_map.placed(projection, scale, TEST, by="patient", groups=patients)
     assert len(points) == 36 and set(owners) == set(patients)
 
 

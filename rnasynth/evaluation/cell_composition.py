@@ -183,7 +183,7 @@ class Comparison:
     means : number of (tissue, class) means behind it.
     within : Pearson's r over patients of the percentages less their tissue's mean, over all classes: whether patients of
         one tissue are told apart. Without two patients in a tissue its ends are NaN.
-    equivalent : share of rows whose verdict is "equivalent".
+    equivalent : share of rows whose verdict is "equivalent", of those with three or more patients; NaN where none has.
     """
 
     table: pd.DataFrame
@@ -239,7 +239,8 @@ def compare(
     tissues = both["tissue"].to_numpy(dtype=str)
     correlation = _within_tissues(_correlation_of_means, a, b, tissues, n_boot, seed)
     within = _within_tissues(_correlation_within, a, b, tissues, n_boot, seed)
-    share = float(table["verdict"].str.startswith("equivalent").mean())
+    tested = table["p"].notna()
+    share = float(table["verdict"][tested].str.startswith("equivalent").mean()) if tested.any() else math.nan
     return Comparison(table, correlation, len(table), within, share)
 
 

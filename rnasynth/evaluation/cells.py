@@ -6,6 +6,7 @@ brought down to its pixel size and up again always stand beside what it made: on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -75,13 +76,18 @@ class CellStudy:
         ratio = self.nuclei_ratio["coarse"]
         return bool(ratio.low > 0.5 and ratio.high < 2.0)
 
+    @property
+    def follows(self) -> bool:
+        """Whether generated percentages follow their own patients' within tissues: the whole interval above zero."""
+        return bool(self.comparisons["generated"].within.low > 0)  # NaN: no
+
     def verdict(self) -> str:
         """Say in words what the control allows to ask, and what the generator answers."""
         coarse, made = (self.nuclei_ratio[name] for name in ("coarse", "generated"))
         control = self.comparisons["coarse"]
         first = (
             f"Brought to {self.mpp_um['generated']:g} um a pixel and back, the real tiles show {coarse} times as many "
-            f"nuclei, and {control.equivalent:.0%} of the percentages stay within the margin."
+            f"nuclei, and {_share(control.equivalent)} of the percentages stay within the margin."
         )
         if not self.visible:
             return (
@@ -91,7 +97,9 @@ class CellStudy:
         found = self.comparisons["generated"]
         return (
             f"{first} So nuclei can be counted at this pixel size. Generated tiles show {made} times as many as the real "
-            f"ones; {found.equivalent:.0%} of their percentages are within the margin of the real ones."
+            f"ones; {_share(found.equivalent)} of their percentages are within the margin of the real ones. "
+            f"Within tissues they correlate with their own patients' by {found.within}"
+            + ("." if self.follows else ": what is counted there need not be nuclei, for texture is outlined as readily.")
         )
 
 
@@ -161,6 +169,10 @@ def study(
         n=len(set(units.tolist())),
         n_tiles=len(real),
     )
+
+
+def _share(value: float) -> str:
+    return "an unknown share (too few patients)" if math.isnan(value) else f"{value:.0%}"
 
 
 def _ratio(found: NDArray[np.float64], real: NDArray[np.float64]) -> float:
@@ -310,6 +322,7 @@ def published_note(table: pd.DataFrame, margin: float) -> str:
     near = int((table["difference"].abs() <= margin).sum())
     return (
         f"Of the paper's {len(table)} pairs of means {near} differ by at most {margin:g} points, and real and synthetic "
-        f"means correlate with r = {r:.2f}. The real percentages of a cancer add up to {sums.min():.0f} to {sums.max():.0f}. "
+        f"means correlate with r = {r:.2f}. The real percentages of a cancer add up to {sums.min():.0f} to "
+        f"{sums.max():.0f}. "
         "Which tiles were whose patient's is not printed, so its means allow no test of equivalence."
     )

@@ -70,7 +70,7 @@ class NucleusClasses:
 
     @classmethod
     def fit(cls, table: pd.DataFrame, names: ArrayLike) -> NucleusClasses:
-        """Fit on nuclei of known class; classes weigh the same, whatever their number.
+        """Fit on nuclei of known class, each weighing the same, so that mistakes tend to balance in the counts.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class NucleusClasses:
         x = features(table)
         mean, spread = x.mean(0), np.maximum(x.std(0), 1e-6)
         number = np.array([CLASSES.index(name) for name in known])
-        model = LogisticRegression(class_weight="balanced", max_iter=2000).fit((x - mean) / spread, number)
+        model = LogisticRegression(max_iter=2000).fit((x - mean) / spread, number)
         return cls(mean, spread, np.asarray(model.coef_), np.asarray(model.intercept_))
 
     def name(self, table: pd.DataFrame) -> tuple[NDArray[np.str_], NDArray[np.float64]]:

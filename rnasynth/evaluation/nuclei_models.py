@@ -24,7 +24,7 @@ from rnasynth.errors import InputError
 from rnasynth.evaluation.nuclei import Nuclei, measure
 from rnasynth.evaluation.nuclei_classes import CLASSES, NucleusClasses
 from rnasynth.evaluation.nuclei_stain import stain_planes
-from rnasynth.nets.nuclei import NucleiNet
+from rnasynth.nets.nuclei import NucleiNet, fold_norms
 
 MPP_UM = 0.5
 WEIGHTS = Path(__file__).with_name("nuclei_default.safetensors")
@@ -65,7 +65,7 @@ class DefaultNuclei:
             self.network.load_state_dict(state)
         except RuntimeError as error:
             raise InputError(str(weights), expected="weights of NucleiNet", found=str(error).splitlines()[0]) from error
-        self.network.requires_grad_(False).eval()
+        fold_norms(self.network.requires_grad_(False).eval())
         self.kinds = NucleusClasses.from_dict(json.loads(facts["classes"])) if facts.get("classes") else None
 
     def __call__(self, tile: NDArray[np.uint8]) -> Nuclei:

@@ -89,7 +89,7 @@ def on_simulated(model: NucleiModel, cohort: Cohort, *, n_tiles: int = 120, n_bo
 
 
 def on_monuseg(models: Mapping[str, NucleiModel], folder: Path, *, n_boot: int = 500, seed: int = 0) -> TruthReport:
-    """Judge models on the held-out half of MoNuSeg's patients, from 20x and from 40x; the first also shifted.
+    """Judge models on the held-out half of MoNuSeg's patients, from 20x; the first also from 40x, and shifted.
 
     Parameters
     ----------
@@ -103,6 +103,8 @@ def on_monuseg(models: Mapping[str, NucleiModel], folder: Path, *, n_boot: int =
         fields = monuseg(folder, "held out", mpp_um=mpp_um)
         patients, count = len({field.patient for field in fields}), len(fields)
         for place, (words, model) in enumerate(models.items()):
+            if place and scale == "40x":
+                continue
             tables = {f"MoNuSeg from {scale}": detection_table(model, fields)}
             prefix = f"monuseg_{scale}" + (f"_{place}" if place else "")
             own, named, chart = _detected(prefix, tables, n_boot, seed, group=words)

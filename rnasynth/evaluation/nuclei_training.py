@@ -1,8 +1,9 @@
 """How the embedded nuclei network was made: trained on simulated masks alone, then its classifier fitted.
 
 `python -m rnasynth.evaluation.nuclei_training FOLDER` makes weights of this kind in minutes on one core (those in the
-package came from an earlier form of the script, see their card). No real image takes part: MoNuSeg and MoNuSAC forbid training released weights, and the point is to judge on them. Simulated tiles
-are not real ones, so each is changed at random: size, stains, paleness of nuclei, ground, blur and noise.
+package came from an earlier form of the script, see their card). No real image takes part: MoNuSeg and MoNuSAC forbid
+training released weights, and the point is to judge on them. Simulated tiles are not real ones, so each is changed at
+random: size, stains, paleness of nuclei, ground, blur and noise.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 WIDTHS = (8, 16, 32, 48, 64)
 
@@ -42,6 +43,20 @@ class NucleiNet(nn.Module):
         for block, skip in zip(self.up, kept[-2::-1], strict=True):
             x = block(torch.cat([nn.functional.interpolate(x, scale_factor=2, mode="nearest"), skip], dim=1))
         return cast(Tensor, self.head(x))
+
+
+def fold_norms(network: NucleiNet) -> NucleiNet:
+    """Fold each normalisation into the convolution before it, in place: the same result in less time, for use only."""
+    for blocks in (network.down, network.up):
+        for place, block in enumerate(blocks):
+            first, second, third, fourth = (cast(nn.Sequential, block)[k] for k in (0, 1, 3, 4))
+            blocks[place] = nn.Sequential(
+                fuse_conv_bn_eval(first, second),
+                nn.ReLU(inplace=True),
+                fuse_conv_bn_eval(third, fourth),
+                nn.ReLU(inplace=True),
+            )
+    return network
 
 
 def _pair(inputs: int, outputs: int) -> nn.Sequential:

@@ -88,9 +88,7 @@ def test_cells_of_other_patients_keep_the_tissue_and_lose_the_patient() -> None:
 
 def test_exchanged_classes_are_different() -> None:
     real, other = cohort()
-    swapped = Composition(
-        other.tiles, other.patients.rename(columns={"a": "b", "b": "a"}), other.classes, other.empty
-    )
+    swapped = Composition(other.tiles, other.patients.rename(columns={"a": "b", "b": "a"}), other.classes, other.empty)
     found = compare(real, swapped, n_boot=100)
     assert set(found.table["verdict"]) == {"different"} and found.correlation.value < -0.9
 

@@ -41,11 +41,9 @@ def test_matching_agrees_with_trying_every_assignment() -> None:
         a, b = generator.uniform(0, 5, (4, 2)), generator.uniform(0, 5, (5, 2))
         distance = np.linalg.norm(a[:, None] - b[None], axis=2)
         best = max(
-            (
-                (len(used), -sum(used))
-                for order in itertools.permutations(range(5), 4)
-                for used in [[distance[i, j] for i, j in enumerate(order) if distance[i, j] <= 2]]
-            )
+            (len(used), -sum(used))
+            for order in itertools.permutations(range(5), 4)
+            for used in [[distance[i, j] for i, j in enumerate(order) if distance[i, j] <= 2]]
         )
         pairs = match_centroids(a, b, 2.0)
         assert (len(pairs), -distance[pairs[:, 0], pairs[:, 1]].sum()) == pytest.approx(best)

@@ -105,7 +105,9 @@ class FollowReport:
         ]
         lost = [kind for kind in names[ceiling] if kind not in names[source]]
         if lost:
-            told.append(f"for {', '.join(lost)} the reading works on {ceiling}, so that the generator is the weak part")
+            told.append(
+                f"for {', '.join(lost)} the reading works on {ceiling}: the weak part is the generator, or reading what it makes"
+            )
         unseen = [kind for kind in self.of(source)["label"] if kind not in names[ceiling]]
         if unseen:
             told.append(f"for {', '.join(unseen)} the reading itself sees too little: nothing can be said of the generator")

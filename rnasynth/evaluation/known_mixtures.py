@@ -89,7 +89,7 @@ class KnownMixture:
         return pd.DataFrame({kind: fractions[list(parts)].sum(axis=1) for kind, parts in self.joined.items()})
 
 
-def simulated_mixture(*, seed: int = 0, patients: int = 60) -> KnownMixture:
+def simulated_mixture(*, seed: int = 0, patients: int = 40) -> KnownMixture:
     """Make simulated bulk profiles of planted fractions, and the signature that the simulator's own programmes give.
 
     The programmes are the means over the tissues that have the type; a tumour's own changes of them stay in the profiles.

@@ -106,7 +106,7 @@ class FollowReport:
         lost = [kind for kind in names[ceiling] if kind not in names[source]]
         if lost:
             told.append(
-                f"for {', '.join(lost)} the reading works on {ceiling}: the weak part is the generator, or reading what it makes"
+                f"for {', '.join(lost)} the reading works on {ceiling}: the weak part is the generator, or reading its tiles"
             )
         unseen = [kind for kind in self.of(source)["label"] if kind not in names[ceiling]]
         if unseen:

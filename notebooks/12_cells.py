@@ -214,7 +214,8 @@ page.verdicts()
 #
 # ## Limits
 #
-# - Three classes, by size, shape and darkness, learnt on simulated nuclei: MoNuSAC's table shows how far that carries. Macrophages, neutrophils, glia and neurons have no class of their own.
+# - Three classes, by size, shape and darkness, learnt on simulated nuclei: MoNuSAC's table shows how far that carries.
+#   Macrophages, neutrophils, glia and neurons have no class of their own.
 # - Real truth is here of carcinomas mostly; MoNuSAC's masks are approximate.
 # - HoVer-Net's own classes come in by its JSON files (`rnasynth.evaluation.hovernet`), tile by tile.
 

@@ -63,6 +63,8 @@ def quiz_markdown(pages: Mapping[str, PageSource], folder: Path, outcomes: Mappi
     if ready:
         parts += [f"````{{raw}} html\n{quiz_html(ready)}\n````", "## Where the tiles are from", _table(ready)]
         parts += [f"{text}" for text in dict.fromkeys(sheet.handling for sheet in ready)]
+        links = ", ".join(f"[{name}](notebooks/{name})" for name in dict.fromkeys(sheet.page for sheet in ready))
+        parts.append(f"What each model is, and what it is told of a sample, stands on its page: {links}.")
     small = [f"{sheet.model} ({sheet.page})" for sheet in sheets if sheet not in ready]
     if small:
         parts.append(f"Not in the quiz, for a round needs {COUNT} different tiles of each kind: {', '.join(small)}.")

@@ -117,7 +117,7 @@ def share(successes: int, n: int) -> str:
     if not n:
         return "none shown"
     found = binomial_interval(successes, n)
-    value, low, high = (f"{int(100 * end + 0.5)} %" for end in (found.value, found.low, found.high))
+    value, low, high = (f"{int(100 * end + 0.5)}\u00a0%" for end in (found.value, found.low, found.high))
     return f"{value} ({low} to {high})"
 
 
@@ -162,7 +162,11 @@ def test_twenty_tiles_by_keyboard_alone(where: Path, tab: Any) -> None:
         tab.keyboard.press(key)
     assert tab.evaluate("document.activeElement.classList.contains('quiz-heading')")
     check_end(tab, answers, given)
-    assert tab.locator("#quiz .quiz-score").inner_text().startswith("You were right on 17 of 20 tiles: 85 % (64 % to 95 %)")
+    assert (
+        tab.locator("#quiz .quiz-score")
+        .inner_text()
+        .startswith("You were right on 17 of 20 tiles: 85\u00a0% (64\u00a0% to 95\u00a0%)")
+    )
     said = tab.locator("#quiz .quiz-review li").all_inner_texts()
     assert [text.strip().endswith("right.") for text in said] == [True] * 17 + [False] * 3
     assert all(

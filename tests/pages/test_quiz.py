@@ -200,7 +200,12 @@ def test_the_document_has_the_quiz_its_warnings_and_its_sources(tmp_path: Path, 
     assert text.startswith(":::{warning}\nSIMULATED DATA") and "the RNA is not heard." in text
     assert "*real* means: drawn by the simulator" in text and '"real": "real (of the simulator)"' in text
     assert "````{raw} html\n<style>" in text and "| RNA-GAN | `07_rna_gan` | 24 | 24 | 16 px of 2 µm |" in text
-    assert "Not in the quiz" in text and "small (07_rna_gan)" in text and "Averaged." in text
+    assert (
+        "Not in the quiz" in text
+        and "small (07_rna_gan)" in text
+        and "its page: [07_rna_gan](notebooks/07_rna_gan)." in text
+        and "Averaged." in text
+    )
     assert text.endswith("20 tiles: 6 to 14 right answers of 20")
 
 

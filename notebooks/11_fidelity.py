@@ -177,20 +177,10 @@ page.figure(
     alt="Box plots of distances, one a generator, held-out real tiles first.",
     n=n,
 )
-found, rows = reports["pixels"], {name: report[:pairs] for name, report in reports["pixels"].suspects.items()}
-made = {
-    name: fidelity_sets.generated_pictures(model, profiles, generated[name][0], rows[name], seed=seed, restained=restained)
-    for name, model in models.items()
-}
-made = {"real (test)": fidelity_sets.real_pictures(data, test, rows["real (test)"], px=px, restained=restained), **made}
-shown = {
-    name: (
-        tiles,
-        fidelity_sets.real_pictures(data, train, found.nearest[name][rows[name]], px=px, restained=restained),
-        [f"{ratio:.2f}" for ratio in found.ratios[name][rows[name]]],
-    )
-    for name, tiles in made.items()
-}
+found = reports["pixels"]
+shown = fidelity_sets.closest_pairs(
+    data, profiles, train, test, models, generated, found, count=pairs, px=px, restained=restained, seed=seed
+)
 page.figure(
     tile_pairs(shown, mpp_um=float(next(iter(models.values())).mpp_um)),
     "pairs",

@@ -6,7 +6,7 @@ was trained so, then through every feature network; only features, and small pic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import mixed_seed
 from rnasynth.errors import InputError, SplitError
-from rnasynth.evaluation.memorisation import pixels
+from rnasynth.evaluation.memorisation import MemorisationReport, pixels
 from rnasynth.features import FeatureNetwork, extract, same_stain
 
 
@@ -125,7 +125,9 @@ def generated_tiles(
     return _collect(name, parts(), profiles.obs, networks, float(generator.mpp_um), restained)
 
 
-def real_pictures(cohort: Cohort, tiles: TileSet, rows: Sequence[int], *, px: int, restained: bool) -> NDArray[np.uint8]:
+def real_pictures(
+    cohort: Cohort, tiles: TileSet, rows: Sequence[int] | NDArray[np.integer[Any]], *, px: int, restained: bool
+) -> NDArray[np.uint8]:
     """Return chosen tiles of a set of real ones as pictures (n, px, px, 3), as the networks saw them."""
     assert cohort.tiles is not None
     store = cohort.tiles
@@ -133,7 +135,13 @@ def real_pictures(cohort: Cohort, tiles: TileSet, rows: Sequence[int], *, px: in
 
 
 def generated_pictures(
-    generator: Any, profiles: AnnData, tiles: TileSet, rows: Sequence[int], *, restained: bool, seed: int
+    generator: Any,
+    profiles: AnnData,
+    tiles: TileSet,
+    rows: Sequence[int] | NDArray[np.integer[Any]],
+    *,
+    restained: bool,
+    seed: int,
 ) -> NDArray[np.uint8]:
     """Return chosen tiles of a generated set as pictures (n, px, px, 3), made again from the same noise."""
     places = {name: place for place, name in enumerate(profiles.obs["sample_id"].astype(str))}
@@ -145,8 +153,45 @@ def generated_pictures(
     return _pictures(tiles, rows, again, restained)
 
 
+def closest_pairs(
+    cohort: Cohort,
+    profiles: AnnData,
+    train: TileSet,
+    test: TileSet,
+    generators: Mapping[str, Any],
+    generated: Mapping[str, Sequence[TileSet]],
+    found: MemorisationReport,
+    *,
+    count: int,
+    px: int,
+    restained: bool,
+    seed: int,
+) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8], list[str]]]:
+    """Return for `plots.fidelity.tile_pairs` the tiles most like a copy, their nearest training tiles, and the ratios.
+
+    Parameters
+    ----------
+    found : of `fidelity_study.copies` on the same sets; its set of real tiles is `test`.
+    count : pairs a set, the smallest ratios first.
+    """
+    shown = {}
+    for name, order in found.suspects.items():
+        rows = order[:count]
+        if name in generators:
+            first = generated[name][0]
+            tiles = generated_pictures(generators[name], profiles, first, rows, restained=restained, seed=seed)
+        else:
+            tiles = real_pictures(cohort, test, rows, px=px, restained=restained)
+        nearest = real_pictures(cohort, train, found.nearest[name][rows], px=px, restained=restained)
+        shown[name] = (tiles, nearest, [f"{ratio:.2f}" for ratio in found.ratios[name][rows]])
+    return shown
+
+
 def _pictures(
-    tiles: TileSet, rows: Sequence[int], read: Callable[[NDArray[np.intp]], NDArray[np.uint8]], restained: bool
+    tiles: TileSet,
+    rows: Sequence[int] | NDArray[np.integer[Any]],
+    read: Callable[[NDArray[np.intp]], NDArray[np.uint8]],
+    restained: bool,
 ) -> NDArray[np.uint8]:
     """Pictures of rows; the stain is a sample's, so all of its tiles are read."""
     found = []

@@ -16,6 +16,7 @@ from anndata import AnnData
 
 from rnasynth.data.cohort import Cohort, load_cohort
 from rnasynth.data.genes import dense
+from rnasynth.data.manifests import check_at_hand
 from rnasynth.data.simulate import SimulationConfig, simulate_profiles
 from rnasynth.errors import InputError, PartialFailure
 
@@ -124,6 +125,7 @@ def _other_laboratory(cohort: Cohort, seed: int, mirror: Path | None) -> Externa
 
 def _cognoma(cohort: Cohort, seed: int, mirror: Path | None) -> External:
     """cognoma: tumours of the same cancers, RSEM of another pipeline."""
+    check_at_hand("cognoma", mirror=mirror)
     profiles = load_cohort("cognoma", mirror=mirror).profiles
     tissue = profiles.obs["tissue"].astype(str).replace(TCGA_NAMES)
     mine = tissue.isin(set(cohort.profiles.obs["tissue"].astype(str))).to_numpy()
@@ -142,6 +144,7 @@ def _cognoma(cohort: Cohort, seed: int, mirror: Path | None) -> External:
 
 def _her2st_sections(cohort: Cohort, seed: int, mirror: Path | None) -> External:
     """her2st: sums over the spots of a section, another technology and a tissue that the model never saw."""
+    check_at_hand("her2st", mirror=mirror)
     spots = load_cohort("her2st", mirror=mirror, profiles="all").profiles
     sections = spots.obs["sample_id"].astype(str).str.split("_").str[0]
     bulk = pseudo_bulk(spots, sections)
@@ -151,6 +154,7 @@ def _her2st_sections(cohort: Cohort, seed: int, mirror: Path | None) -> External
 
 def _porpoise_breast(cohort: Cohort, seed: int, mirror: Path | None) -> External:
     """porpoise: breast cancers, z-scored within their own cohort, which takes away what sets them apart."""
+    check_at_hand("porpoise", mirror=mirror)
     profiles = load_cohort("porpoise", mirror=mirror, cancers=["brca"]).profiles
     profiles.obs["tissue"] = ""
     note = f"{profiles.n_obs} breast tumours that come z-scored within their cohort: their scale cannot be had back."
@@ -159,6 +163,7 @@ def _porpoise_breast(cohort: Cohort, seed: int, mirror: Path | None) -> External
 
 def _geo(cohort: Cohort, seed: int, mirror: Path | None) -> External:
     """geo: the papers' external series, if they were fetched."""
+    check_at_hand("geo", mirror=mirror)
     profiles = load_cohort("geo", mirror=mirror).profiles
     tissue = profiles.obs["tissue"].astype(str)
     profiles.obs["tissue"] = tissue.where(tissue.isin(set(cohort.profiles.obs["tissue"].astype(str))), "").to_numpy(object)

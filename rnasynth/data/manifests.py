@@ -197,6 +197,26 @@ def fetch(
         return report
 
 
+def check_at_hand(name: str, *, mirror: Path | None = None, folder: Path | None = None) -> None:
+    """Raise unless a cohort's files can be had without the network: from a mirror, or from an earlier fetch.
+
+    For pages that show another cohort beside their own: they may use what is there, and never download what nobody asked
+    for.
+
+    Parameters
+    ----------
+    mirror : as in `fetch` (default: `$RNASYNTH_MIRROR`).
+    folder : where data lie (default: the data folder).
+
+    Raises
+    ------
+    InputError : neither; it names the command that fetches them.
+    """
+    given = (mirror or mirror_folder()) is not None
+    if not given and not ((folder or data_folder()) / name / "fetched.json").exists():
+        raise InputError(name, expected="its files, fetched earlier", found="none", fix=f"run `rnasynth fetch {name}`")
+
+
 class _Fetch:
     """One call of `fetch`: its folder, its locks, what has happened so far."""
 

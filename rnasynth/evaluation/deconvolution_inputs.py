@@ -15,7 +15,7 @@ from typing import Literal
 import pandas as pd
 
 from rnasynth.data.genes import few, gene_ids, repeated
-from rnasynth.data.manifests import fetch
+from rnasynth.data.manifests import check_at_hand, fetch
 from rnasynth.data.profiles import patient_of
 from rnasynth.errors import InputError
 from rnasynth.evaluation.deconvolution import Deconvolution
@@ -41,6 +41,7 @@ def signature_folder(mirror: Path | None = None) -> Path:
     ------
     PartialFailure : a file cannot be had; the others are there then.
     """
+    check_at_hand("signatures", mirror=mirror)
     return fetch("signatures", mirror=mirror, progress=False, known_only=True).folder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from rnasynth.data.expression import read_expression
-from rnasynth.data.manifests import fetch
+from rnasynth.data.manifests import check_at_hand, fetch
 from rnasynth.errors import InputError, PartialFailure
 from rnasynth.evaluation.deconvolution import marker_scores
 from rnasynth.evaluation.deconvolution_inputs import nucls_fractions, read_marker_lists, read_panglao
@@ -75,6 +75,8 @@ def nuclei_against_rna(
 def nuclei_if_there(*, mirror: Path | None = None, seed: int = 0, n_boot: int = 1000) -> tuple[FollowReport | None, str]:
     """Fetch (or verify) the files and do the same; or return None and, in words, why it cannot be done here."""
     try:
+        for name in ("signatures", "porpoise"):
+            check_at_hand(name, mirror=mirror)
         signatures = fetch("signatures", mirror=mirror, progress=False, known_only=True).folder
         porpoise = fetch("porpoise", mirror=mirror, progress=False, known_only=True).folder
         return nuclei_against_rna(signatures, porpoise, seed=seed, n_boot=n_boot), ""

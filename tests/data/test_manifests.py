@@ -18,7 +18,7 @@ import yaml
 
 from rnasynth.data import convert
 from rnasynth.data.download import DownloadError, check_url, download
-from rnasynth.data.manifests import fetch, gdc_files, list_manifests, load_manifest
+from rnasynth.data.manifests import check_at_hand, fetch, gdc_files, list_manifests, load_manifest
 from rnasynth.data.schema import Manifest, ManifestFile
 from rnasynth.errors import InputError, PartialFailure
 
@@ -419,3 +419,13 @@ def test_mirror_holds_what_the_manifests_say(mirror: Path, tmp_path: Path) -> No
     report = fetch("her2st", to=tmp_path / "her2st", mirror=mirror, progress=False)
     assert {"images/C2.jpg", "images/C5.jpg", "counts/A1.tsv.gz"} <= set(report.done)
     assert "images/A1.jpg" in report.missing and not report.locked
+
+
+def test_another_cohort_is_used_where_it_is_and_never_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RNASYNTH_MIRROR", raising=False)
+    with pytest.raises(InputError, match="run `rnasynth fetch cognoma`"):
+        check_at_hand("cognoma", folder=tmp_path)
+    (tmp_path / "cognoma").mkdir()
+    (tmp_path / "cognoma" / "fetched.json").write_text("{}")
+    check_at_hand("cognoma", folder=tmp_path)
+    check_at_hand("her2st", folder=tmp_path, mirror=tmp_path)

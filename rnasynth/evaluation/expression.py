@@ -111,7 +111,8 @@ class ReconstructionReport:
     ----------
     numbers : name -> interval: rmse_test, mae_test, r2_median_test, retained_within_tissue, and the same of the baselines
         with `_pca` and `_mean` appended; rmse_gain_mean is the mean profile's RMSE less the model's (above 0 is better).
-    by_tissue : rows for a chart of RMSE: label (tissue), group (model), value, low, high, n.
+    by_tissue : rows for a chart of RMSE: label ("all", then tissues of two patients and more), group (model), value, low,
+        high, n.
     table : the same numbers as text, a row a model.
     tissue_table : RMSE and MAE as text, a row a tissue, two columns a model.
     gene_r2 : model -> `gene_r2` of each gene that varies over the test samples.
@@ -254,6 +255,7 @@ def compare(
             "median R2 of genes": str(found["r2_median_test"]),
             "retained within tissue": str(found["retained_within_tissue"]),
         }
+        points.append({"label": "all", "group": name, **found["rmse_test"].to_dict()})
         for tissue in sorted(set(tissues)):
             here = tissues == tissue
             if len(set(patients[here])) >= MIN_PATIENTS:

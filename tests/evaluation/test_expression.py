@@ -66,7 +66,7 @@ def test_knowing_the_tissue_alone_retains_nothing_within_it() -> None:
     assert numbers["retained_within_tissue"].value == pytest.approx(0)
     assert retained(real, label_only).value > 0.5  # over all tissues it looks good
     assert numbers["rmse_gain_mean"].low > 0 and list(table.index) == list(made)
-    assert set(points["label"]) == {"a", "b"} and len(points) == 6
+    assert set(points["label"]) == {"all", "a", "b"} and len(points) == 9
 
 
 def test_baselines_are_fitted_on_training_samples_only() -> None:
@@ -133,7 +133,7 @@ def test_report_tells_a_model_from_one_that_mixes_up_its_samples(broken: bool) -
     assert report.active_dimensions == 2 and report.kl_per_dimension.shape == (3,)
     assert report.numbers["rmse_test"].n == 30
     assert list(report.table.index) == ["beta-VAE", "PCA, 3 components", "mean training profile"]
-    assert len(report.by_tissue) == 6 and {"label", "group", "value", "low", "high"} <= set(report.by_tissue)
+    assert len(report.by_tissue) == 9 and {"label", "group", "value", "low", "high"} <= set(report.by_tissue)
 
 
 def test_report_refuses_patients_in_two_splits() -> None:

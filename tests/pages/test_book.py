@@ -59,7 +59,9 @@ def test_the_assembled_book_has_every_page_run_or_explained(tmp_path: Path, writ
     leave(tmp_path / "b" / "03_tiles", not_converged=["no"])
     (tmp_path / "b" / "pages.json").write_text(json.dumps({"04_beta_vae": {"reason": "it is meant for gtex"}}))
     documents = book.assemble(tmp_path / "src", tmp_path / "b", pages, cohort="her2st", preset="demo")
-    assert {"index", "quiz", "status", "glossary", "decisions", "references", "api", "api/rnasynth.pages.page"} <= set(documents)
+    assert {"index", "quiz", "status", "glossary", "decisions", "references", "api", "api/rnasynth.pages.page"} <= set(
+        documents
+    )
     for document in documents:
         assert list((tmp_path / "src").glob(f"{document}.*")), document
     notebook = json.loads((tmp_path / "src" / "notebooks" / "03_tiles.ipynb").read_text())

@@ -97,8 +97,7 @@ n = f"{len(train)} training and {len(test)} held-out real tiles, {len(next(iter(
 
 # %%
 for number, network in enumerate(names):
-    raw = network.startswith("inception")
-    report = fidelity_study.compare(train, test, generated, network, standardise=not raw, seed=seed)
+    report = fidelity_study.compare(train, test, generated, network, seed=seed)
     for name, interval in report.numbers.items():
         page.number(f"{name}_{number + 1}", interval, label=f"{report.labels[name]} ({network})")
     page.figure(

@@ -97,11 +97,12 @@ _COLUMNS = {
 }
 
 
-def scaler(train: TileSet, network: str, *, standardise: bool = True) -> FeatureStats:
+def scaler(train: TileSet, network: str, *, standardise: bool | None = None) -> FeatureStats:
     """Return the statistics by which features are standardised: of the training tiles; the identity if not `standardise`.
 
-    Inception's features are compared as they are, as published; others have no common unit.
+    None: Inception's features are compared as they are, as published; others have no common unit and are standardised.
     """
+    standardise = not network.startswith("inception") if standardise is None else standardise
     stats = FeatureStats.of(train.features[network], network)
     if standardise:
         return stats
@@ -114,7 +115,7 @@ def compare(
     generated: Drawn,
     network: str,
     *,
-    standardise: bool = True,
+    standardise: bool | None = None,
     draws: int = 3,
     n_subsets: int = 40,
     seed: int = 0,
@@ -203,7 +204,7 @@ def size_curve(
     generated: Drawn,
     network: str,
     *,
-    standardise: bool = True,
+    standardise: bool | None = None,
     points: int = 6,
     draws: int = 3,
     repeats: int = 4,
@@ -247,7 +248,7 @@ def cover(
     network: str,
     *,
     k: int = NEIGHBOURS,
-    standardise: bool = True,
+    standardise: bool | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Measure precision, recall, density and coverage against held-out tiles, sets of equal size; the floor first.

@@ -148,6 +148,14 @@ def test_a_map_is_fitted_on_training_tiles_alone_and_places_the_others(monkeypat
     assert len(points) == 36 and set(owners) == set(patients)
 
 
+def test_inceptions_features_are_compared_as_they_are_and_others_standardised() -> None:
+    scale = fidelity_study.scaler(TRAIN, "net")
+    assert scale.scaled(TRAIN.features["net"]).std() == pytest.approx(1, abs=0.05)
+    named = dataclasses.replace(TRAIN, features={"inception-fid-0": TRAIN.features["net"]})
+    raw = fidelity_study.scaler(named, "inception-fid-0").scaled(TRAIN.features["net"])
+    np.testing.assert_allclose(raw, TRAIN.features["net"])
+
+
 def test_published_rows_are_all_answered() -> None:
     assert {"fid50k_rna_cdm", "kid50k_rna_cdm", "is50k_rna_cdm"} <= set(fidelity_study.not_attempted())
 

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.common import Row, print_table
 from rnasynth.data.simulate import SimulationConfig, render_tile
-from rnasynth.evaluation.nuclei import NucleiModel, find_nuclei
-from rnasynth.evaluation.nuclei_models import WatershedNuclei, default_nuclei
+from rnasynth.evaluation.cells.models import WatershedNuclei, default_nuclei
+from rnasynth.evaluation.cells.nuclei import NucleiModel, find_nuclei
 
 LIMIT_S = 0.100
 PX, MPP_UM, REPEATS = 512, 0.25, 15

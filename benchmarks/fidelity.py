@@ -12,7 +12,7 @@ import numpy as np
 import scipy.linalg
 
 from benchmarks.common import Row, interleaved, peak_memory_mb, print_table, seconds_row
-from rnasynth.evaluation.fidelity import frechet_distance
+from rnasynth.evaluation.fidelity.distances import frechet_distance
 from rnasynth.features import StainTexture, extract
 
 WIDTH = 2048

@@ -9,7 +9,7 @@ import umap
 from anndata import AnnData
 
 from benchmarks.common import Row, print_table
-from rnasynth.evaluation.projection import fit_umap
+from rnasynth.evaluation.latent.projection import fit_umap
 
 PATIENTS, GENES = 1_016, 1_577  # tcga-xena
 LIMIT_S = 20.0

@@ -41,8 +41,9 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/04_b
 # %% tags=["resolve"]
 from rnasynth import plots
 from rnasynth.data.external import externals_of
-from rnasynth.evaluation import choices, expression
-from rnasynth.evaluation.shift import shift_report
+from rnasynth.evaluation.expression import choices
+from rnasynth.evaluation.expression import reconstruction as expression
+from rnasynth.evaluation.expression.shift import shift_report
 from rnasynth.pages import Page
 from rnasynth.systems.training import train_preset
 
@@ -144,9 +145,7 @@ for name, interval in published.numbers.items():
     reference = (
         published.numbers["mean_rna_gan" if "gan" in name else "mean_rna_cdm"].value if name.startswith("rmse") else 0
     )
-    metric = (
-        f"{name.split('_')[0].upper()} of z-scores, test set" if preset != "demo" else ""
-    )
+    metric = f"{name.split('_')[0].upper()} of z-scores, test set" if preset != "demo" else ""
     page.number(name, interval, unit="z-score", paper=answers.get(name, ""), metric=metric, against=reference)
 if published.below_mean:
     page.note(f"Not better than the mean training profile here, see their steps: {'; '.join(published.below_mean)}.")

@@ -37,7 +37,10 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/05_l
 
 # %% tags=["resolve"]
 from rnasynth import plots
-from rnasynth.evaluation import latent, latent_checks, latent_truth, projection
+from rnasynth.evaluation import latent
+from rnasynth.evaluation.latent import checks as latent_checks
+from rnasynth.evaluation.latent import projection
+from rnasynth.evaluation.latent import truth as latent_truth
 from rnasynth.pages import Page
 from rnasynth.systems.training import train_preset
 

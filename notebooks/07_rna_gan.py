@@ -37,9 +37,9 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/07_r
 import pandas as pd
 
 from rnasynth import plots
-from rnasynth.evaluation import conditioning
 from rnasynth.evaluation.blinding import blind_tiles
-from rnasynth.evaluation.ceiling import ridge_retrieval
+from rnasynth.evaluation.conditioning import experiment as conditioning
+from rnasynth.evaluation.conditioning.ceiling import ridge_retrieval
 from rnasynth.pages import Page
 from rnasynth.systems.training import train_preset
 

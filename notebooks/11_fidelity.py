@@ -39,9 +39,11 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/11_f
 
 # %% tags=["resolve"]
 from rnasynth import plots
-from rnasynth.evaluation import fidelity_map, fidelity_sets, fidelity_study
-from rnasynth.evaluation.feature_networks import feature_network, preprocessing_of
-from rnasynth.evaluation.reference import Reference
+from rnasynth.evaluation.fidelity import map as fidelity_map
+from rnasynth.evaluation.fidelity import sets as fidelity_sets
+from rnasynth.evaluation.fidelity import study as fidelity_study
+from rnasynth.evaluation.fidelity.networks import feature_network, preprocessing_of
+from rnasynth.evaluation.fidelity.reference import Reference
 from rnasynth.pages import Page
 from rnasynth.plots.fidelity import tile_pairs
 from rnasynth.systems.training import train_preset

@@ -41,8 +41,10 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/12_c
 # %% tags=["resolve"]
 from rnasynth import plots
 from rnasynth.data.papers import read_papers
-from rnasynth.evaluation import cells, nuclei_report, nuclei_truth
-from rnasynth.evaluation.nuclei_models import WatershedNuclei, default_nuclei
+from rnasynth.evaluation.cells import report as nuclei_report
+from rnasynth.evaluation.cells import study as cells
+from rnasynth.evaluation.cells import truth as nuclei_truth
+from rnasynth.evaluation.cells.models import WatershedNuclei, default_nuclei
 from rnasynth.pages import Page
 from rnasynth.plots.cells import nuclei_on_tiles
 from rnasynth.systems.training import train_preset
@@ -217,7 +219,7 @@ page.verdicts()
 # - Three classes, by size, shape and darkness, learnt on simulated nuclei: MoNuSAC's table shows how far that carries.
 #   Macrophages, neutrophils, glia and neurons have no class of their own.
 # - Real truth is here of carcinomas mostly; MoNuSAC's masks are approximate.
-# - HoVer-Net's own classes come in by its JSON files (`rnasynth.evaluation.hovernet`), tile by tile.
+# - HoVer-Net's own classes come in by its JSON files (`rnasynth.evaluation.cells.hovernet`), tile by tile.
 
 # %%
 page.close(runs=[run])

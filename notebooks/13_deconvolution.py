@@ -37,8 +37,10 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/13_d
 
 # %% tags=["resolve"]
 from rnasynth import plots
-from rnasynth.evaluation import deconvolution_checks, follow, follow_cohort, nucls
-from rnasynth.evaluation.tile_readers import FractionReader
+from rnasynth.evaluation.deconvolution import checks as deconvolution_checks
+from rnasynth.evaluation.deconvolution import cohort as follow_cohort
+from rnasynth.evaluation.deconvolution import follow, nucls
+from rnasynth.evaluation.deconvolution.readers import FractionReader
 from rnasynth.pages import Page
 from rnasynth.systems.training import train_preset
 

@@ -37,7 +37,11 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/14_e
 
 # %% tags=["resolve"]
 from rnasynth import plots
-from rnasynth.evaluation import rating_published, rating_study, rating_trials, ratings, ratings_model
+from rnasynth.evaluation.ratings import model as ratings_model
+from rnasynth.evaluation.ratings import published as rating_published
+from rnasynth.evaluation.ratings import scores as ratings
+from rnasynth.evaluation.ratings import study as rating_study
+from rnasynth.evaluation.ratings import trials as rating_trials
 from rnasynth.pages import Page
 
 page = Page.open(

@@ -38,7 +38,8 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/16_s
 
 # %% tags=["resolve"]
 from rnasynth import plots
-from rnasynth.evaluation import survival, survival_controls
+from rnasynth.evaluation.survival import controls as survival_controls
+from rnasynth.evaluation.survival import study as survival
 from rnasynth.pages import Page
 from rnasynth.systems.training import train_preset
 

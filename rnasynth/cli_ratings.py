@@ -38,7 +38,7 @@ def form(
     """
     import secrets
 
-    from rnasynth.evaluation.rating_form import TileGroup, make_form
+    from rnasynth.evaluation.ratings.form import TileGroup, make_form
 
     seed = secrets.randbits(32) if seed is None else seed
     groups = [TileGroup.parse(text) for text in folders]
@@ -59,7 +59,7 @@ def analyse(
 
     Example: rnasynth ratings analyse ratings-*.csv --key form-key.json --out analysis
     """
-    from rnasynth.evaluation.rating_study import analyse_forms
+    from rnasynth.evaluation.ratings.study import analyse_forms
 
     found = analyse_forms(csvs, key, out, seed=seed)
     typer.echo(f"{found.scores['rater'].nunique()} raters; mean quality (points of 5):")

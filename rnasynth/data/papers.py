@@ -15,7 +15,7 @@ PAPER_COLUMNS = (
     "id", "paper", "page", "quantity", "value", "low_or_sd", "unit", "cohort", "metric", "direction", "tolerance",
     "place", "sentence",
 )  # fmt: skip
-OTHER_TABLES = ("hyperparameters", "expert_ratings")  # of other columns; the second is read by `evaluation.ratings`
+OTHER_TABLES = ("hyperparameters", "expert_ratings")  # of other columns; the second is read by `evaluation.ratings.scores`
 
 
 def read_papers(page: str | None = None) -> pd.DataFrame:

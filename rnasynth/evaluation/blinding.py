@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
-from rnasynth.evaluation.conditioning import first_in_turn, with_tiles
+from rnasynth.evaluation.conditioning.experiment import first_in_turn, with_tiles
 from rnasynth.features import same_stain
 from rnasynth.systems.gan_data import ConditionedTiles
 from rnasynth.systems.generation import TileGenerator

@@ -23,7 +23,7 @@ LINES: tuple[Any, ...] = ("solid", (0, (3, 1)), (0, (1, 0.8)), "solid", (0, (4, 
 
 
 class Found(Protocol):
-    """What is drawn: `evaluation.nuclei.Nuclei` is one."""
+    """What is drawn: `evaluation.cells.nuclei.Nuclei` is one."""
 
     labels: np.ndarray
     table: pd.DataFrame

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rnasynth.evaluation.rating_form import Form, TileGroup, make_form
-from rnasynth.evaluation.rating_study import analyse_forms, read_forms
+from rnasynth.evaluation.ratings.form import Form, TileGroup, make_form
+from rnasynth.evaluation.ratings.study import analyse_forms, read_forms
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 LABELS = ("lung/real", "lung/gan", "brain/real", "brain/gan")

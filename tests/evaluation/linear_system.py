@@ -8,7 +8,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from rnasynth.data.transform import Transform
-from rnasynth.evaluation.latent import scores
+from rnasynth.evaluation.latent.arithmetic import scores
 
 GENES = tuple(f"ENSG{number:011d}" for number in range(1, 13))
 TISSUES = ("brain", "lung", "skin")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.blinding import blind_tiles
-from rnasynth.evaluation.conditioning import first_in_turn, with_tiles
+from rnasynth.evaluation.conditioning.experiment import first_in_turn, with_tiles
 from rnasynth.features import same_stain
 from rnasynth.pages.quiz_sheets import write_sheet
 from tests.systems.gan_cohort import small_cohort

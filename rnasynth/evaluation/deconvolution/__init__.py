@@ -1,0 +1,1 @@
+"""Fractions of cell types from RNA, judged on known mixtures, and whether tiles follow them."""

@@ -1,0 +1,1 @@
+"""Profiles that come back: reconstruction beside baselines, published choices, cohorts from outside."""

@@ -1,0 +1,1 @@
+"""How near are tiles to real ones, how varied, and are any copies?"""

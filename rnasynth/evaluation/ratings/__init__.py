@@ -1,0 +1,1 @@
+"""Expert ratings: published scores, the tests that can be made of them, and the instrument for new ones."""

@@ -222,7 +222,11 @@ headings = {
     "rmse_mean": "RMSE, mean profile",
     "steps": "steps",
 }
-page.recorded(headings, caption="Recorded runs, errors on test samples (z-score)")
+page.recorded(
+    headings,
+    fields=("hidden", "latent"),
+    caption="Recorded runs, errors on test samples (z-score); minutes by the clock, other work on the machine included",
+)
 page.verdicts({"beta_vae_mae_percent_gtex": "the paper does not say of what the error is a percentage"})
 
 # %% [markdown]

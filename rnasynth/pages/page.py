@@ -298,13 +298,14 @@ class Page:
         folder = recorded_folder(self.name) / re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         write_record(folder, title=title, run=run, cohort=self.cohort, test=test)
 
-    def recorded(self, numbers: Mapping[str, str], *, caption: str) -> list[Record]:
+    def recorded(self, numbers: Mapping[str, str], *, caption: str, fields: Sequence[str] = ()) -> list[Record]:
         """Show the recorded results of this page, each labelled with its cohort, device, time and commit.
 
         Parameters
         ----------
         numbers : name in a record's summary -> heading of its column.
         caption : of the table.
+        fields : of the configuration that are shown too.
 
         Returns
         -------
@@ -313,7 +314,7 @@ class Page:
         self._check_open()
         records = read_records(self.name)
         if records:
-            self.table(record_table(records, numbers), caption=caption)
+            self.table(record_table(records, numbers, fields), caption=caption)
         else:
             self.note("No recorded results of longer runs yet.")
         return records

@@ -147,8 +147,15 @@ def read_records(page: str, *, folder: Path | None = None) -> list[Record]:
     return found
 
 
-def record_table(records: Sequence[Record], numbers: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table, a row a record: cohort, the numbers asked for (name in the summary -> heading), device, time."""
+def record_table(records: Sequence[Record], numbers: Mapping[str, str], fields: Sequence[str] = ()) -> pd.DataFrame:
+    """Return a table, a row a record.
+
+    Parameters
+    ----------
+    records : to be shown, in this order.
+    numbers : name in the summary -> heading.
+    fields : of the configuration, shown by their names; a sequence with commas.
+    """
     rows = []
     for record in records:
         facts = record.facts
@@ -156,6 +163,9 @@ def record_table(records: Sequence[Record], numbers: Mapping[str, str]) -> pd.Da
             "recorded run": facts["title"],
             "cohort": facts["cohort"] + (" (simulated)" if facts["simulated"] else ""),
         }
+        for name in fields:
+            value = facts["config"].get(name, "")
+            row[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
         row |= {heading: record.summary.get(name, math.nan) for name, heading in numbers.items()}
         row |= {
             "device": f"{facts['device']}, {facts['precision']}",

@@ -41,7 +41,7 @@ def test_a_summary_is_made_of_its_lines(tmp_path: Path) -> None:
     assert record.summary["steps"] == 1000 and record.summary["least_validation_loss"] == 0.5
     assert sum(line["kind"] == "train" for line in record.lines) <= 420
     assert [again.facts for again in read_records("any", folder=tmp_path)] == [record.facts]
-    table = record_table([record], {"rmse_model": "RMSE", "absent": "nothing"})
+    table = record_table([record], {"rmse_model": "RMSE", "absent": "nothing"}, ("hidden",))
     assert table.loc["Paper's", "RMSE"] == pytest.approx(math.sqrt(0.5)) and table.loc["Paper's", "device"] == "cpu, bf16"
 
 

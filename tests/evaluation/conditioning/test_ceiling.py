@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError
 from rnasynth.evaluation.conditioning.ceiling import ridge_retrieval
-from tests.evaluation.test_conditioning import PX, cohort
+from tests.evaluation.conditioning.test_experiment import PX, cohort
 
 __all__ = ["cohort"]  # the fixture
 

@@ -28,7 +28,7 @@ from rnasynth.nets.nuclei import NucleiNet, fold_norms
 
 MPP_UM = 0.5
 WEIGHTS = Path(__file__).with_name("nuclei_default.safetensors")
-# Chosen on the tuning half of MoNuSeg's patients (`nuclei_truth.halves`), never on the other half.
+# Chosen on the tuning half of MoNuSeg's patients (`truth.halves`), never on the other half.
 INSIDE = 0.5  # probability above which a pixel is of a nucleus
 MIDDLE = 0.5  # depth that the middle of a nucleus reaches at least
 SMOOTH_PX = 1.4  # Gaussian blur of the depth before its peaks are sought
@@ -47,7 +47,7 @@ class DefaultNuclei:
 
     Parameters
     ----------
-    weights : a safetensors file as `nuclei_training.save` writes it.
+    weights : a safetensors file as `training.save` writes it.
 
     Raises
     ------

@@ -142,7 +142,7 @@ def measure(labels: NDArray[np.int32], planes: NDArray[np.float32], *, mpp_um: f
     Parameters
     ----------
     labels : shape (H, W), 0 for none.
-    planes : shape (3, H, W): haematoxylin, eosin, red (see `nuclei_stain.stain_planes`).
+    planes : shape (3, H, W): haematoxylin, eosin, red (see `stain.stain_planes`).
     mpp_um : um/px.
 
     Returns

@@ -94,7 +94,7 @@ def on_monuseg(models: Mapping[str, NucleiModel], folder: Path, *, n_boot: int =
     Parameters
     ----------
     models : words -> model; the first is the one that numbers are kept of under plain names.
-    folder : see `nuclei_truth.truth_folder`.
+    folder : see `truth.truth_folder`.
     """
     numbers: dict[str, Interval] = {}
     labels: dict[str, str] = {}

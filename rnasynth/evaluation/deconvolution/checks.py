@@ -76,7 +76,7 @@ def validate(
 
     Parameters
     ----------
-    mixtures : see `known_mixtures`.
+    mixtures : see `mixtures`.
     methods : of `deconvolve`.
     seed, n_boot : of the bootstrap over samples.
     """

@@ -24,7 +24,7 @@ class RnaFractions:
     ----------
     fractions : held-out samples x classes (`follow.CLASSES`), cells or, where their content is unknown, as published.
     training : the same of the training samples, as the cohort knows them: what a reader of tiles learns.
-    agreement : rows for a chart, see `deconvolution_checks.cohort_agreement`.
+    agreement : rows for a chart, see `checks.cohort_agreement`.
     compared, source : in words: what `agreement` compares, and where `fractions` come from.
     """
 

@@ -2,7 +2,7 @@
 
 Two spaces: features (what a tile shows) and pixels (that very picture, in any of the eight ways to flip and turn it, as
 training shows it). Both are compared with held-out real tiles of other patients, which are copies of nothing: what is
-nearer to training than they are needs an explanation. The same for profiles is `latent_checks.nearest_training`.
+nearer to training than they are needs an explanation. The same for profiles is `latent.checks.nearest_training`.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ def closest_pairs(
 
     Parameters
     ----------
-    found : of `fidelity_study.copies` on the same sets; its set of real tiles is `test`.
+    found : of `study.copies` on the same sets; its set of real tiles is `test`.
     count : pairs a set, the smallest ratios first.
     """
     shown = {}

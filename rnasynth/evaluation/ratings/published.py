@@ -179,7 +179,7 @@ def _counts_note(
 
 
 def trials_table(found: pd.DataFrame) -> pd.DataFrame:
-    """Return `rating_trials.explain`'s table for readers."""
+    """Return `trials.explain`'s table for readers."""
     shown = pd.DataFrame(
         {
             "comparison": [f"{row.tissue}: {row.group}, {row.against}" for row in found.itertuples()],
@@ -270,7 +270,7 @@ def _comparison(row: Mapping[Any, Any]) -> str:
 
 
 def power_shown(power: pd.DataFrame) -> pd.DataFrame:
-    """Return `ratings_model.power_table`'s table for readers."""
+    """Return `model.power_table`'s table for readers."""
     names = {
         "difference": "difference (points)",
         "tiles": "tiles a group",
@@ -292,7 +292,7 @@ def agreement_table(found: Mapping[str, Interval]) -> pd.DataFrame:
 
 
 def power_note(power: pd.DataFrame, tile_share: float) -> str:
-    """Say in words what a new study needs, from `ratings_model.power_table`."""
+    """Say in words what a new study needs, from `model.power_table`."""
     half = power.iloc[(power["difference"] - 0.5).abs().argsort(kind="stable")]
     half = half[half["difference"] == half["difference"].iloc[0]].sort_values("tiles")
     few, many = half.iloc[0], half.iloc[-1]

@@ -39,7 +39,7 @@ class RatingStudy:
     agreement: dict[str, Interval]
     """As `agreement.agreement` returns it."""
     model: RatingModel
-    """As `ratings_model.mixed_model` returns it."""
+    """As `model.mixed_model` returns it."""
 
     def summary(self) -> pd.DataFrame:
         """Return one row a comparison, for readers: difference, g and delta with intervals, p with and without Holm."""

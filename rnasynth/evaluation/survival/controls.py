@@ -43,7 +43,7 @@ def permuted_control(
     Parameters
     ----------
     study : its folds are used; neither latents nor folds ever saw an outcome.
-    model : a key of `survival_models.MODELS`.
+    model : a key of `models.MODELS`.
     factors : another block to choose factors from: "genes" shows what leaks where there are many to choose from.
     n_permutations : shuffles; (time, event) move together, between patients of a tissue, all folds alike.
 

@@ -52,7 +52,7 @@ def fit_model(
     model : a key of `MODELS`.
     seed : of the inner folds.
     ranked_on : shape (n,), patients on whom factors are ranked. None: those of each inner or outer fit, as is right.
-        All patients is the mistake that `survival_controls` shows.
+        All patients is the mistake that `controls` shows.
     factors : another block to choose from, such as "genes".
 
     Returns

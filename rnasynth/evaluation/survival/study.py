@@ -2,7 +2,7 @@
 
 In each fold, scaling, choice of factors, their number and the penalty come from the patients that the models are fitted
 on; held-out patients are scored once. Choosing factors on all patients first is the classic mistake, and
-`survival_controls` shows what it gives.
+`controls` shows what it gives.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def cross_validated(parts: Sequence[Any], systems: Sequence[Any], *, seed: int =
     Parameters
     ----------
     parts : cohorts of `Cohort.folds`.
-    systems : the beta-VAE trained on each, see `survival_data.survival_folds`.
+    systems : the beta-VAE trained on each, see `data.survival_folds`.
     seed : of the inner folds and of the bootstrap.
     n_boot : resamples of patients, within their fold.
 
@@ -88,7 +88,7 @@ def cross_validated(parts: Sequence[Any], systems: Sequence[Any], *, seed: int =
 
     Raises
     ------
-    InputError, SplitError : see `survival_data.survival_folds`; or no two patients can be compared.
+    InputError, SplitError : see `data.survival_folds`; or no two patients can be compared.
     """
     folds, dropped = survival_folds(parts, systems, seed=seed)
     names = [name for name, (clinical, _) in MODELS.items() if not clinical or folds[0].columns["clinical"]]

@@ -53,7 +53,7 @@ def known_mixtures(*, seed: int = 0, mirror: Path | None = None) -> tuple[list[K
     found, missing = [mixtures_at_hand.simulated_mixture(seed=seed)], []
     try:
         folder = signature_folder(mirror)
-    except PartialFailure as error:
+    except (InputError, PartialFailure) as error:
         return found, [f"The published mixtures are not there: {str(error).splitlines()[0]}"]
     for name, read in (
         ("TIL10 test mixture", mixtures_at_hand.til10_mixture),

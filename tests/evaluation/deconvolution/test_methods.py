@@ -316,3 +316,12 @@ def test_measured_fractions_are_read_and_followed(mirror: Path) -> None:
     assert mixture.profiles.n_obs == 4 and mixture.fractions.loc["LAU1314", "B cell"] == 0.4667
     report = checks.validate([mixture], n_boot=50)
     assert report.numbers["correlation_melanoma_lymph_nodes_nnls"].value > 0.6
+
+
+def test_without_the_published_files_the_planted_mixture_is_left_and_the_others_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RNASYNTH_MIRROR", raising=False)
+    found, missing = checks.known_mixtures()
+    assert [mixture.simulated for mixture in found] == [True]
+    assert len(missing) == 1 and "rnasynth fetch signatures" in missing[0]

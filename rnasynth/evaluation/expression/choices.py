@@ -73,7 +73,7 @@ class PublishedReport:
     ----------
     table : a row a model: tissues, errors with intervals, baselines, active dimensions.
     errors : rows for a chart of RMSE: label (model), group (beta-VAE or baseline), value, low, high, n.
-    numbers : "rmse_MODEL", "mae_MODEL" -> interval; mean_MODEL -> RMSE of the mean profile.
+    numbers : "rmse_MODEL", "mae_MODEL" -> interval; with "mean_" before it, the same of the mean training profile.
     runs : the trained runs.
     samples : for each run the errors of its test samples, as `ReconstructionReport.samples`.
     below_mean : labels of the models that do not beat the mean training profile.
@@ -129,7 +129,7 @@ def published_models(
         runs.append(run)
         samples.append(report.samples)
         numbers |= {f"{key}_{name}": report.numbers[f"{key}_test"] for key in ("rmse", "mae")}
-        numbers[f"mean_{name}"] = report.numbers["rmse_test_mean"]
+        numbers |= {f"mean_{key}_{name}": report.numbers[f"{key}_test_mean"] for key in ("rmse", "mae")}
         if not report.beats_mean:
             below.append(label)
         widths = ", ".join(f"{width:,}" for width in (*run.config.hidden, run.config.latent))

@@ -171,7 +171,7 @@ class BetaVAESystem(System):
     """
 
     name: ClassVar[str] = "beta-vae"
-    step_version: ClassVar[int] = 1
+    step_version: ClassVar[int] = 2
     Config = BetaVAEConfig
 
     def __init__(self, config: BetaVAEConfig, transform: Transform) -> None:

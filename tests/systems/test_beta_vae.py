@@ -179,7 +179,7 @@ def _transform() -> Any:
 
 # The first twenty losses of the system below, of torch 2.13 on an x86-64 CPU, one thread, fp32. Where this test fails and
 # the change was meant, raise BetaVAESystem.step_version (old runs are then not taken for new ones) and record them anew.
-FROZEN_STEP_VERSION = 1
+FROZEN_STEP_VERSION = 2
 FROZEN = [
     3.217215,
     2.993776,

@@ -17,7 +17,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from rnasynth.data.slides import Slide, open_slide
 from rnasynth.data.tile_writer import FAILED_SUFFIX, PARTIAL_SUFFIX, TileWriter, begun, check_slide_id, take_lock
 from rnasynth.data.tiles import finish_store, finished_slides
 from rnasynth.data.tissue import TileConfig, keep_tile, tile_grid, tissue_mask
+from rnasynth.data.workers import on_dask
 from rnasynth.errors import InputError, PartialFailure, RnasynthError, SlideError, StoreError
 
 SAMPLE_BYTES = 1 << 16  # of each of the blocks by which a source is known
@@ -115,7 +116,11 @@ def tile_slides(
     store = Path(store)
     tasks = _tasks([Path(path) for path in paths], store, config, slide_mpp, patient_of, quality)
     finished = finished_slides(store)
-    outcomes = {slide_id: _finished_outcome(slide_id, finished[slide_id]) for slide_id in tasks if slide_id in finished}
+    outcomes = {
+        slide_id: SlideOutcome(slide_id=slide_id, kept=facts["tiles"], dropped=facts["dropped"], before=True)
+        for slide_id, facts in finished.items()
+        if slide_id in tasks
+    }
     todo = [task for slide_id, task in tasks.items() if slide_id not in outcomes]
     store.mkdir(parents=True, exist_ok=True)
     if scheduler is None and workers == 1:
@@ -123,7 +128,7 @@ def tile_slides(
             _tile_slide(task, alone=len(tasks) == 1, progress=progress) for task in todo
         )
     else:
-        done = _on_dask(todo, workers, scheduler)
+        done = on_dask(_tile_slide, todo, died=_worker_died, workers=workers, scheduler=scheduler)
     with (
         closing(done) as running,
         tqdm(total=len(tasks), initial=len(outcomes), unit="slide", disable=None if progress else True) as bar,
@@ -265,10 +270,6 @@ def _check_same(task: _Task, recorded: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _finished_outcome(slide_id: str, facts: Mapping[str, Any]) -> SlideOutcome:
-    return SlideOutcome(slide_id=slide_id, kept=facts["tiles"], dropped=facts["dropped"], before=True)
-
-
 def _tile_slide(task: _Task, *, alone: bool = False, progress: bool = False) -> SlideOutcome:
     """Tile one slide, from its committed position on; errors of the slide become its outcome, unless it is `alone`."""
     try:
@@ -368,6 +369,10 @@ def _quarantine(task: _Task, reason: str) -> SlideOutcome:
     return SlideOutcome(slide_id=task.slide_id, failure=reason)
 
 
+def _worker_died(task: _Task) -> SlideOutcome:
+    return _quarantine(task, "its worker process died several times while reading it")
+
+
 def _forget_old_failure(task: _Task) -> None:
     """Start anew where the slide broke before and its file has changed since."""
     failed = task.store / f"{task.slide_id}{FAILED_SUFFIX}"
@@ -378,24 +383,3 @@ def _forget_old_failure(task: _Task) -> None:
             failed.unlink()
         finally:
             os.close(lock)
-
-
-def _on_dask(todo: list[_Task], workers: int, scheduler: str | None) -> Generator[SlideOutcome, None, None]:
-    """Outcomes in the order in which they come; a worker that dies is replaced, and its slide goes on where it was."""
-    if not todo:
-        return
-    from dask.distributed import Client, LocalCluster, as_completed
-    from distributed.scheduler import KilledWorker
-
-    with ExitStack() as stack:
-        if scheduler is None:
-            scheduler = stack.enter_context(
-                LocalCluster(n_workers=min(workers, len(todo)), threads_per_worker=1, processes=True, dashboard_address=None)
-            ).scheduler_address
-        client = stack.enter_context(Client(scheduler))
-        futures = {client.submit(_tile_slide, task, pure=False): task for task in todo}
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except KilledWorker:
-                yield _quarantine(futures[future], "its worker process died several times while reading it")

@@ -1,0 +1,49 @@
+"""Independent tasks on Dask workers: a local cluster, or any scheduler's address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
+
+
+def on_dask(
+    function: Callable[[Task], Outcome],
+    tasks: Sequence[Task],
+    *,
+    died: Callable[[Task], Outcome],
+    workers: int,
+    scheduler: str | None = None,
+) -> Generator[Outcome, None, None]:
+    """Yield outcomes in the order in which they come; a worker that dies is replaced, and its task given out again.
+
+    Parameters
+    ----------
+    function : importable by the workers, takes one task.
+    tasks : what is given to it, one call each; they must survive a copy to another process.
+    died : the outcome of a task whose workers died several times.
+    workers : processes of a local cluster, at most one a task.
+    scheduler : address of a Dask scheduler; `workers` is then not used.
+    """
+    if not tasks:
+        return
+    from dask.distributed import Client, LocalCluster, as_completed
+    from distributed.scheduler import KilledWorker
+
+    with ExitStack() as stack:
+        if scheduler is None:
+            scheduler = stack.enter_context(
+                LocalCluster(
+                    n_workers=min(workers, len(tasks)), threads_per_worker=1, processes=True, dashboard_address=None
+                )
+            ).scheduler_address
+        client = stack.enter_context(Client(scheduler))
+        futures = {client.submit(function, task, pure=False): task for task in tasks}
+        for future in as_completed(futures):
+            try:
+                yield future.result()
+            except KilledWorker:
+                yield died(futures[future])

@@ -152,9 +152,8 @@ class Cohort:
         ------
         InputError, SplitError : see `make_folds`.
         """
-        stratify = "tissue" if self.profiles.obs["tissue"].nunique() < self.profiles.n_obs else None
         parts = []
-        for splits in make_folds(self.profiles.obs, n, seed=seed, stratify=stratify):
+        for splits in make_folds(self.profiles.obs, n, seed=seed):
             profiles = self.profiles.copy()
             profiles.obs["split"] = profiles.obs["split_group"].astype(str).map(splits).to_numpy(dtype=object)
             stored = {str(group): str(split) for group, split in splits.items()}

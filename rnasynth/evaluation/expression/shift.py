@@ -10,13 +10,14 @@ Methods, external cohorts); neither measures what that does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+from sklearn.neighbors import NearestCentroid, NearestNeighbors
 
 from rnasynth.data.external import External
 from rnasynth.data.genes import align, dense, only_training
@@ -139,7 +140,7 @@ class ShiftReport:
     named: pd.DataFrame
     numbers: dict[str, Interval]
     labels: dict[str, str]
-    notes: list[str] = field(default_factory=list)
+    notes: list[str]
 
 
 def shift_report(
@@ -156,12 +157,13 @@ def shift_report(
     if not externals:
         raise InputError("external cohorts", expected="at least one", found="none")
     train, test = cohort.only("train").profiles, cohort.only("test").profiles
-    place = _Place.of(system, train)
+    place = _Place(system, train)
     z_test = dense(system.transform.apply(test))
     z_train = dense(system.transform.apply(train))
     common: dict[str, Any] = {"n_boot": n_boot, "seed": seed}
     own = np.median(place.nearest(system.encode(z_test)))
-    report = ShiftReport(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), {}, {})
+    numbers: dict[str, Interval] = {}
+    labels: dict[str, str] = {}
     rows, distances, named = [], [], []
 
     def measure(label: str, way: str, z: AnnData, obs: pd.DataFrame) -> None:
@@ -190,12 +192,12 @@ def shift_report(
         )
         slug = "".join(letter if letter.isalnum() else "_" for letter in f"{label}_{way}".lower())
         distances.append({"label": label, "group": way, **ratio.to_dict()})
-        report.numbers[f"distance_{slug}"] = ratio
-        report.labels[f"distance_{slug}"] = f"{label}, {way}: nearest training patient, test patients = 1"
+        numbers[f"distance_{slug}"] = ratio
+        labels[f"distance_{slug}"] = f"{label}, {way}: nearest training patient, test patients = 1"
         if right is not None:
             named.append({"label": label, "group": way, **right.to_dict()})
-            report.numbers[f"named_{slug}"] = right
-            report.labels[f"named_{slug}"] = f"{label}, {way}: nearest centroid is the own tissue"
+            numbers[f"named_{slug}"] = right
+            labels[f"named_{slug}"] = f"{label}, {way}: nearest centroid is the own tissue"
 
     measure("own test patients", "as they are", system.transform.apply(test), test.obs)
     for external in externals:
@@ -206,14 +208,13 @@ def shift_report(
                 continue
             z = bring_in(system, external.profiles, train, missing=missing, correction=correction)
             measure(external.label, way, z, external.profiles.obs)
-        report.notes.append(f"{external.label}: {external.note}")
     return ShiftReport(
         pd.DataFrame(rows).set_index(["cohort", "way"]),
         pd.DataFrame(distances),
         pd.DataFrame(named),
-        report.numbers,
-        report.labels,
-        report.notes,
+        numbers,
+        labels,
+        [f"{external.label}: {external.note}" for external in externals],
     )
 
 
@@ -224,33 +225,21 @@ def _floor(test: NDArray[Any], train: NDArray[Any], n: int, seed: int) -> float:
     return float(np.mean([quantile_shift(draw, train) for draw in draws]))
 
 
-@dataclass(frozen=True)
 class _Place:
-    """Training patients in the latent, scaled; and the centroids of their tissues."""
+    """Training samples in the latent, each dimension scaled by its spread over them; and the centroids of their tissues."""
 
-    points: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    tissues: list[str]
-    centres: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, system: Any, train: AnnData) -> _Place:
+    def __init__(self, system: Any, train: AnnData) -> None:
         only_training(train)
         latent = np.asarray(system.encode(train), dtype=np.float64)
-        scale = np.maximum(latent.std(axis=0), 1e-6)
-        points, names = latent / scale, train.obs["tissue"].astype(str).to_numpy()
-        tissues = sorted(set(names))
-        return cls(points, scale, tissues, np.stack([points[names == name].mean(axis=0) for name in tissues]))
+        self.scale = np.maximum(latent.std(axis=0), 1e-6)
+        self.tissues = sorted(set(train.obs["tissue"].astype(str)))
+        self._neighbours = NearestNeighbors(n_neighbors=1).fit(latent / self.scale)
+        self._centroids = NearestCentroid().fit(latent / self.scale, train.obs["tissue"].astype(str).to_numpy())
 
     def nearest(self, latent: NDArray[Any]) -> NDArray[np.float64]:
         """Distance of each to its nearest training sample, shape (n,)."""
-        return np.sqrt(_squared(latent / self.scale, self.points).min(axis=1))
+        return np.asarray(self._neighbours.kneighbors(latent / self.scale)[0][:, 0])
 
     def names(self, latent: NDArray[Any]) -> NDArray[Any]:
         """Tissue of the nearest centroid, shape (n,)."""
-        return np.asarray(self.tissues)[_squared(latent / self.scale, self.centres).argmin(axis=1)]
-
-
-def _squared(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T, 0)
+        return np.asarray(self._centroids.predict(latent / self.scale))

@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from benchmarks.common import Row, print_table
+from benchmarks.common import Row, limit_row, print_table
 from rnasynth.data.simulate import SimulationConfig, render_tile
 from rnasynth.evaluation.cells.models import WatershedNuclei, default_nuclei
 from rnasynth.evaluation.cells.nuclei import NucleiModel, find_nuclei
@@ -41,7 +41,7 @@ def run() -> list[Row]:
     for name, model in (("network", default_nuclei()), ("watershed", WatershedNuclei())):
         ours = seconds(model)
         what = f"nuclei of a {PX}-px field at 40x, {name}"
-        row = Row(name=what, ours=ours, alternative=LIMIT_S, ratio=LIMIT_S / ours, unit="s", target=1.0, note="the limit")
+        row = limit_row(what, ours, LIMIT_S, unit="s")
         rows.append(row)
     torch.set_num_threads(threads)
     return rows

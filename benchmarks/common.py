@@ -67,6 +67,11 @@ def seconds_row(name: str, seconds: tuple[float, float], *, target: float, note:
     return Row(name=name, ours=ours, alternative=other, ratio=other / ours, unit="s", target=target, note=note)
 
 
+def limit_row(name: str, value: float, limit: float, *, unit: str, note: str = "the limit") -> Row:
+    """Row of a value (less is better) beside the limit that it must not pass."""
+    return Row(name=name, ours=value, alternative=limit, ratio=limit / max(value, 1e-9), unit=unit, target=1.0, note=note)
+
+
 def peak_memory_mb() -> float:
     """Highest resident memory of this process so far, MB (1e6 bytes); run what is measured in a process of its own."""
     status = Path("/proc/self/status")

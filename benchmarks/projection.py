@@ -8,7 +8,7 @@ import numpy as np
 import umap
 from anndata import AnnData
 
-from benchmarks.common import Row, print_table
+from benchmarks.common import Row, limit_row, print_table, seconds_row
 from rnasynth.evaluation.latent.projection import fit_umap
 
 PATIENTS, GENES = 1_016, 1_577  # tcga-xena
@@ -37,25 +37,10 @@ def run() -> list[Row]:
         fit()
         seconds.append(time.perf_counter() - start)
     ours, plain = seconds
+    what = f"UMAP of {PATIENTS:,} x {GENES:,}, fitted and as many placed"
     return [
-        Row(
-            name=f"UMAP of {PATIENTS:,} x {GENES:,}, fitted and as many placed",
-            ours=ours,
-            alternative=plain,
-            ratio=plain / ours,
-            unit="s",
-            target=0.0,
-            note="umap-learn's fit and transform",
-        ),
-        Row(
-            name="the same, against the limit",
-            ours=ours,
-            alternative=LIMIT_S,
-            ratio=LIMIT_S / ours,
-            unit="s",
-            target=1.0,
-            note="the limit",
-        ),
+        seconds_row(what, (ours, plain), target=0, note="umap-learn's fit and transform"),
+        limit_row("the same, against the limit", ours, LIMIT_S, unit="s"),
     ]
 
 

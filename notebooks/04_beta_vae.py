@@ -158,8 +158,7 @@ if published.below_mean:
 if choice_seeds:
     base = "demo" if preset == "demo" else "gpu"
     effect = choices.measure_choices(data, base, seeds=range(seed, seed + choice_seeds), epochs=choice_epochs)
-    for name, interval in effect.numbers.items():
-        page.number(name, interval, unit="z-score", label=effect.labels[name])
+    page.report(effect, unit="z-score")
     page.table(effect.table, caption="RMSE on test samples, mean over seeds of training")
     page.figure(
         plots.intervals(
@@ -184,8 +183,7 @@ for reason in absent:
     page.note(reason)
 if externals:
     shift = shift_report(vae, data, externals, seed=seed)
-    for name, interval in shift.numbers.items():
-        page.number(name, interval, label=shift.labels[name])
+    page.report(shift)
     page.table(shift.table, caption="External cohorts in this model")
     page.figure(
         plots.intervals(

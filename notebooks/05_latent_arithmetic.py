@@ -101,8 +101,7 @@ page.figure(
 
 # %%
 named = latent_checks.tissue_accuracy(vae, train, sets, seed=seed)
-for name, interval in named.numbers.items():
-    page.number(name, interval, label=named.labels[name])
+page.report(named)
 page.number("chance", named.chance, label="share that always the same answer would reach, largest of the sets")
 page.number(
     "latent_shift_lands",
@@ -135,8 +134,7 @@ if not named.holds:
 
 # %%
 markers = latent_truth.marker_change(vae, centres, train, test, sets["shifted"], n_markers=n_markers, seed=seed)
-for name, interval in markers.numbers.items():
-    page.number(name, interval, label=markers.labels[name])
+page.report(markers)
 page.figure(
     plots.scatter_against(
         markers.points,
@@ -164,8 +162,7 @@ page.table(
 
 # %%
 copies = latent_checks.nearest_training(vae, train, sets, seed=seed)
-for name, interval in copies.numbers.items():
-    page.number(name, interval, label=copies.labels[name])
+page.report(copies)
 page.figure(
     plots.box_by_group(copies.distances, x_label="distance to the nearest training patient (z-score)"),
     "nearest",
@@ -183,8 +180,7 @@ page.table(copies.table, caption="Nearest training patients")
 
 # %%
 way = latent_checks.interpolation(vae, train, test, steps=11, seed=seed)
-for name, interval in way.numbers.items():
-    page.number(name, interval, label=way.labels[name])
+page.report(way)
 page.figure(
     plots.curves({"probability (classifier)": way.lines}, x_label="share of the way (percent)"),
     "way",
@@ -195,8 +191,7 @@ page.figure(
 page.table(latent_checks.number_table(way.numbers, way.labels), caption="Ways between random pairs of test patients")
 if data.simulated:
     truth = latent_truth.shift_against_truth(vae, data, centres, seed=seed)
-    for name, interval in truth.numbers.items():
-        page.number(name, interval, label=truth.labels[name])
+    page.report(truth)
     page.table(truth.table, caption="Shifted test patients beside what the simulator makes of them in the other tissue")
     page.note(truth.summary)
 page.verdicts()

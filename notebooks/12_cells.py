@@ -116,8 +116,7 @@ else:
         "given each name",
     )
 for report in reports:
-    for name, interval in report.numbers.items():
-        page.number(name, interval, label=report.labels[name])
+    page.report(report)
 
 # %% [markdown]
 # ## Real and generated tiles

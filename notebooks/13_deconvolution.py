@@ -61,8 +61,7 @@ mixtures, missing = deconvolution_checks.known_mixtures(seed=seed)
 for sentence in missing:
     page.note(sentence)
 known = deconvolution_checks.validate(mixtures, seed=seed)
-for name, interval in known.numbers.items():
-    page.number(name, interval, label=known.labels[name])
+page.report(known)
 for mixture in mixtures:
     page.figure(
         plots.scatter_against(

@@ -75,8 +75,7 @@ runs = [train_preset("beta-vae", part, preset, overrides=training) for part in p
 study = survival.cross_validated(parts, [run.load() for run in runs], seed=seed)
 for note in study.notes:
     page.note(note)
-for name, interval in study.numbers.items():
-    page.number(name, interval, label=study.labels[name], against=0.5 if name.startswith("concordance") else 0.0)
+page.report(study)
 page.table(study.table, caption="Concordance within tissue on held-out patients, 95 % intervals over patients")
 page.figure(
     plots.intervals(

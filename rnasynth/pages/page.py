@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pandas as pd
 
@@ -40,6 +40,18 @@ if TYPE_CHECKING:
 
 FIGURE_DPI = 200  # twice the 100 dpi that the book's figures are laid out for
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+
+
+class Reported(Protocol):
+    """What evaluations give back: numbers or intervals by name, and what each is."""
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """Number or interval by name."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What each is, for readers."""
 
 
 class Page:
@@ -190,6 +202,11 @@ class Page:
         )
         self.numbers[name] = number
 
+    def report(self, report: Reported, *, unit: str = "") -> None:
+        """Keep all numbers of an evaluation's report under their own names, with its labels; `unit` is that of all."""
+        for name, value in report.numbers.items():
+            self.number(name, value, unit=unit, label=report.labels[name])
+
     def figure(self, figure: Figure, name: str, *, caption: str, alt: str, n: int | str | None = None) -> None:
         """Save a figure at twice its size, show it with its caption and alternative text, and close it.
 
@@ -283,18 +300,8 @@ class Page:
             self.note("No published number belongs to this page.")
 
     def record(self, name: str, *, title: str, run: Any, test: pd.DataFrame) -> None:
-        """Keep a run's metrics and test errors in `book/recorded/<page>/<name>`, see `recorded.write_record`.
-
-        Raises
-        ------
-        InputError : the tree has changes that no commit holds: a record must say which code made it.
-        """
+        """Keep a run's metrics and test errors in `book/recorded/<page>/<name>`; arguments and errors of `write_record`."""
         self._check_open()
-        head, dirty = provenance.commit()
-        if dirty:
-            raise InputError(
-                f"record {name}", expected="a tree without changes", found=f"changes since {head[:10]}", fix="commit first"
-            )
         folder = recorded_folder(self.name) / re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
         write_record(folder, title=title, run=run, cohort=self.cohort, test=test)
 
@@ -327,7 +334,6 @@ class Page:
         runs : the runs that the page used (objects with an `id`, or ids).
         """
         self._check_open()
-        ids = [str(getattr(run, "id", run)) for run in runs]
         head, dirty = provenance.commit()
         seconds = time.monotonic() - self._clock
         fingerprint = self._cohort.fingerprint() if self._cohort is not None else ""
@@ -346,7 +352,7 @@ class Page:
             "not_converged": self._not_converged,
             "quiz": self._quiz,
             "verdicts": [_fields(verdict) for verdict in self._verdicts],
-            "runs": ids,
+            "runs": [str(getattr(run, "id", run)) for run in runs],
             "provenance": {
                 "commit": head,
                 "dirty": dirty,
@@ -361,19 +367,7 @@ class Page:
         }
         write_json(self.folder / "results.json", results)
         self._closed = True
-        facts = {
-            "commit": provenance.short_commit(head, dirty),
-            "cohort": f"{self.cohort_name}, fingerprint {fingerprint or 'not loaded'}"
-            + (f"; data {self.data}" * bool(self.data)),
-            "runs": ", ".join(ids) or "none",
-            "preset and seed": f"{self.preset}, {self.seed}",
-            "device": provenance.device(),
-            "versions": ", ".join(f"{package} {version}" for package, version in provenance.versions().items()),
-            "finished": provenance.now(),
-            "time and memory": f"{seconds:.0f} s, at most {provenance.peak_memory_mb():,.0f} MB",
-            "command": tables.Code(command),
-        }
-        shown = pd.DataFrame({"provenance": list(facts), "of this page": list(facts.values())})
+        shown = tables.provenance_table(results, data=self.data)
         show.display(tables.markdown_table(shown), shown.to_html(index=False))
 
     def _changed_parameters(self) -> dict[str, Any]:

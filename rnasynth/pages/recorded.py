@@ -81,9 +81,7 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return summary
 
 
-def write_record(
-    folder: Path, *, title: str, run: Any, cohort: Any, test: pd.DataFrame, extra: Mapping[str, Any] | None = None
-) -> Record:
+def write_record(folder: Path, *, title: str, run: Any, cohort: Any, test: pd.DataFrame) -> Record:
     """Write a record of a finished run, atomically, `record.json` last.
 
     Parameters
@@ -93,8 +91,19 @@ def write_record(
     run : a `Run`: its configuration, metrics, versions and time.
     cohort : what it was trained on.
     test : a row a test sample: `mse_*`, `mae_*` and what else shall be kept of it (no names of patients).
-    extra : further facts.
+
+    Raises
+    ------
+    InputError : the checkout has changes that no commit holds: a record must say which code measured it.
     """
+    head, dirty = provenance.commit()
+    if dirty:
+        raise InputError(
+            f"record {folder.name}",
+            expected="a tree without changes",
+            found=f"changes since {head[:10]}",
+            fix="commit first",
+        )
     history = run.metrics()
     loss = history["val_loss"].notna() if "val_loss" in history else pd.Series(False, index=history.index)
     keep = set(np.linspace(0, len(history) - 1, min(MOST_LINES, len(history))).astype(int)) if len(history) else set()
@@ -103,7 +112,6 @@ def write_record(
         {"kind": "train", **{str(k): _plain(v) for k, v in history.iloc[row].items() if v == v}} for row in sorted(keep)
     ]
     lines += [{"kind": "test", **{str(k): _plain(v) for k, v in row.items()}} for row in test.to_dict("records")]
-    head, dirty = provenance.commit()
     versions = run.versions
     facts = {
         "title": title,
@@ -120,8 +128,7 @@ def write_record(
         "seconds": float(history["seconds"].max()) if "seconds" in history and len(history) else 0.0,
         "versions": {name: versions[name] for name in ("rnasynth", "python", "torch", "numpy") if name in versions},
         "recorded": provenance.now(),
-        "commit": provenance.short_commit(head, dirty),
-        **dict(extra or {}),
+        "commit": provenance.short_commit(head, dirty=False),
         "summary": summarise(lines),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -171,7 +178,7 @@ def record_table(records: Sequence[Record], numbers: Mapping[str, str], fields: 
             "device": f"{facts['device']}, {facts['precision']}",
             "minutes": facts["seconds"] / 60,
             "config": facts["config_hash"],
-            "commit": facts["commit"],
+            "measured at": facts["commit"],
         }
         rows.append(row)
     return pd.DataFrame(rows).set_index("recorded run")

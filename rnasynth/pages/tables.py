@@ -18,6 +18,7 @@ import pandas as pd
 from rnasynth.config import manifests_folder
 from rnasynth.data.papers import OTHER_TABLES, PAPER_COLUMNS, read_papers
 from rnasynth.errors import InputError
+from rnasynth.pages.provenance import short_commit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +219,24 @@ def markdown_table(table: pd.DataFrame, *, max_rows: int = 200) -> str:
     if len(shown) > len(cut):
         lines += ["", f"({len(shown) - len(cut):,} more rows)"]
     return "\n".join(lines)
+
+
+def provenance_table(results: Mapping[str, Any], *, data: str = "") -> pd.DataFrame:
+    """Return the table that ends a page, from what its results.json holds; `data` names what is not a cohort's."""
+    facts = results["provenance"]
+    cohort = f"{results['cohort']}, fingerprint {facts['cohort_fingerprint'] or 'not loaded'}"
+    rows = {
+        "commit": short_commit(facts["commit"], facts["dirty"]),
+        "cohort": f"{cohort}; data {data}" if data else cohort,
+        "runs": ", ".join(results["runs"]) or "none",
+        "preset and seed": f"{results['preset']}, {results['seed']}",
+        "device": facts["device"],
+        "versions": ", ".join(f"{package} {version}" for package, version in facts["versions"].items()),
+        "started": facts["started"],
+        "time and memory": f"{facts['seconds']:.0f} s, at most {facts['peak_memory_mb']:,.0f} MB",
+        "command": Code(facts["command"]),
+    }
+    return pd.DataFrame({"provenance": list(rows), "of this page": list(rows.values())})
 
 
 class Code(str):

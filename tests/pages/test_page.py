@@ -157,3 +157,11 @@ def test_options_of_the_builder_are_read_from_a_pages_parameter() -> None:
     for wrong in ("profiles", "=all", "profiles="):
         with pytest.raises(InputError, match="name=value"):
             options_of(wrong)
+
+
+def test_a_report_is_kept_whole_under_its_own_names_and_labels(tmp_path: Path) -> None:
+    page = Page.open("04_beta_vae", preset="demo", cohort="simulated", out=tmp_path)
+    page.report(SimpleNamespace(numbers={"one": 1.0, "two": 2.0}, labels={"one": "first", "two": "second"}), unit="s")
+    assert [(n.value, n.label, n.unit) for n in page.numbers.values()] == [(1.0, "first", "s"), (2.0, "second", "s")]
+    with pytest.raises(KeyError):
+        page.report(SimpleNamespace(numbers={"three": 3.0}, labels={}))

@@ -14,6 +14,7 @@ import pytest
 from rnasynth.config import Config, project_folder
 from rnasynth.errors import InputError
 from rnasynth.files import read_json, write_json
+from rnasynth.pages import Page, provenance, recorded, show
 from rnasynth.pages.recorded import read_records, record_table, recorded_folder, summarise, write_record
 
 
@@ -31,6 +32,31 @@ def finished(steps: int = 1000) -> Any:
 
 COHORT = SimpleNamespace(name="tcga-xena", simulated=False, fingerprint=lambda: "f00")
 TEST = pd.DataFrame({"tissue": ["a", "b"], "mse_model": [0.25, 0.75], "mae_model": [0.2, 0.4]})
+
+
+@pytest.fixture(autouse=True)
+def _a_clean_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "commit", lambda: ("a" * 40, False))
+
+
+def test_code_that_no_commit_holds_leaves_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "commit", lambda: ("b" * 40, True))
+    with pytest.raises(InputError, match=r"a tree without changes.*bbbbbbbbbb"):
+        write_record(tmp_path / "one", title="Paper's", run=finished(), cohort=COHORT, test=TEST)
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_page_keeps_and_shows_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(show, "display", lambda markdown, page_html: said.append(markdown))
+    monkeypatch.setattr(recorded, "project_folder", lambda: tmp_path)
+    page = Page.open("04_beta_vae", preset="demo", cohort="tcga-xena", out=tmp_path / "out")
+    assert page.recorded({"rmse_model": "RMSE"}, caption="Recorded") == [] and "No recorded results" in said[-1]
+    page._cohort = COHORT
+    page.record("Xena paper: 1", title="Paper's", run=finished(), test=TEST)
+    found = page.recorded({"rmse_model": "RMSE"}, caption="Recorded")
+    assert [record.name for record in found] == ["xena_paper_1"]
+    assert "Paper's" in said[-1] and "0.7071" in said[-1] and "aaaaaaaaaa" in said[-1]
 
 
 def test_a_summary_is_made_of_its_lines(tmp_path: Path) -> None:

@@ -3,16 +3,10 @@
     stain-texture              `features.StainTexture`, no weights
     simclr-her2st              released here: self-supervised on H&E, with its card in `book/released/simclr-her2st`
     a run's folder or name     a trained `simclr` system
-    a file .safetensors        weights of the Frechet distance's Inception, converted once (see below)
+    a file .safetensors        weights of the Frechet distance's Inception, converted by `save_inception`
 
-Inception's weights are not part of this project. A user fetches `pt_inception-2015-12-05-6726825d.pth` (pytorch-fid,
-Apache-2.0) once, and converts it where nothing else can be unpickled::
-
-    import torch
-    from rnasynth.evaluation.fidelity.networks import save_inception
-
-    published = torch.load("pt_inception-2015-12-05-6726825d.pth", weights_only=True, map_location="cpu")
-    save_inception(published, "inception-fid.safetensors")
+Inception's weights are not part of this project; `book/decisions.md` says where a user finds them and how to convert them,
+once, in an environment that is thrown away.
 """
 
 from __future__ import annotations
@@ -78,7 +72,7 @@ def save_inception(published: Mapping[str, Tensor], path: str | Path) -> None:
 
     Parameters
     ----------
-    published : the state dict, as `torch.load(..., weights_only=True)` gives it: nothing but tensors is read so.
+    published : the state dict of `pt_inception-2015-12-05`, nothing but tensors; `book/decisions.md` tells how to get it.
 
     Raises
     ------

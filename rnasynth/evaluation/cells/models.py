@@ -43,11 +43,12 @@ class DefaultNuclei:
     """The network, its weights read once, and the classifier of nuclei.
 
     What the network sees is corrected by how much darker a pixel is than its surroundings, which the simulated tiles
-    teach too little of; on the tuning half that raised F1 from 0.711 to 0.734.
+    teach too little of. With the weights in the package, F1 on the tuning half of MoNuSeg (12 patients, from 20x) is 0.744;
+    with that correction set to zero, and nothing else chosen anew, 0.673.
 
     Parameters
     ----------
-    weights : a safetensors file as `training.save` writes it.
+    weights : a safetensors file as `training.save_weights` writes it.
 
     Raises
     ------
@@ -106,7 +107,7 @@ class WatershedNuclei:
     def __call__(self, tile: NDArray[np.uint8]) -> Nuclei:
         """Find the nuclei of a tile at 0.5 um/px."""
         planes = stain_planes(tile)
-        red = ndimage.gaussian_filter(planes[2], 0.6 / MPP_UM * 0.5)
+        red = ndimage.gaussian_filter(planes[2], 0.3 / MPP_UM)
         if float(np.ptp(red)) < 1e-6:
             return _named(np.zeros(red.shape, np.int32), planes, self.kinds)
         around = ndimage.gaussian_filter(red, 8.0 / MPP_UM)
@@ -212,5 +213,5 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         facts = dict(handle.metadata() or {})
         state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
     if "digest" not in facts:
-        raise InputError(str(path), expected="a file of nuclei_training.save", found="no digest in its header")
+        raise InputError(str(path), expected="a file of cells.training.save_weights", found="no digest in its header")
     return state, facts

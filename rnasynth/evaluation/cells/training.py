@@ -1,9 +1,9 @@
 """How the embedded nuclei network was made: trained on simulated masks alone, then its classifier fitted.
 
-`python -m rnasynth.evaluation.cells.training FOLDER` makes weights of this kind in minutes on one core (those in the
-package came from an earlier form of the script, see their card). No real image takes part: MoNuSeg and MoNuSAC forbid
-training released weights, and the point is to judge on them. Simulated tiles are not real ones, so each is changed at
-random: size, stains, paleness of nuclei, ground, blur and noise.
+`python -m rnasynth.evaluation.cells.training FOLDER` trains a network of this kind in minutes on one core. It has not
+reproduced the weights in the package, which came from an earlier form of the script (see their card). No real image takes
+part: MoNuSeg and MoNuSAC forbid training released weights, and the point is to judge on them. Simulated tiles are not
+real ones, so each is changed at random: size, stains, paleness of nuclei, ground, blur and noise.
 """
 
 from __future__ import annotations
@@ -218,5 +218,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise InputError("nuclei_training", expected="one folder to write to", found=f"{len(sys.argv) - 1} arguments")
+        raise InputError("cells.training", expected="one folder to write to", found=f"{len(sys.argv) - 1} arguments")
     main(Path(sys.argv[1]))

@@ -1,6 +1,6 @@
 """Real tiles, the same tiles at the generator's pixel size, and generated ones: their nuclei, counted the same way.
 
-A generator of 2 um pixels cannot draw what a nuclei model looks for, whatever it has learnt. So real tiles that were
+Coarse pixels may be too few for what a nuclei model looks for, whatever a generator has learnt. So real tiles that were
 brought down to its pixel size and up again always stand beside what it made: only what they still show can be asked of it.
 """
 

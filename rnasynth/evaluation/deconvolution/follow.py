@@ -1,7 +1,7 @@
 """Do the cells that are seen in tiles follow the fractions of the RNA that the tiles were made from?
 
 The fractions come from the RNA, the quantities from the tiles (see `readers`), and the two meet in a correlation over
-patients: within a tissue, because a generator that hears the tissue alone follows the fractions across tissues.
+patients: within a tissue, because a generator that hears the tissue alone may follow the fractions across tissues.
 """
 
 from __future__ import annotations

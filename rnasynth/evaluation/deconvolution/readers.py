@@ -1,8 +1,8 @@
 """What reads quantities of cells from tiles: any callable of one form, and two embedded ones that need no nuclei.
 
-A tile of 32 px at 2 to 4 um/px shows no nucleus, but it shows how dark, fibrous and open the tissue is. `FractionReader`
-reads fractions from that, linearly, as it learnt on real tiles of training samples; a count of segmented nuclei by class
-takes its place where tiles are fine enough.
+A tile of 32 px at 2 to 4 um/px gives a nucleus a few pixels at most, but it shows how dark, fibrous and open the tissue is.
+`FractionReader` reads fractions from that, linearly, as it learnt on real tiles of training samples; a count of segmented
+nuclei by class can take its place where tiles are fine enough.
 """
 
 from __future__ import annotations

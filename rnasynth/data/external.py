@@ -102,16 +102,18 @@ def externals_of(cohort: Cohort, *, seed: int = 0, mirror: Path | None = None) -
     """
     found: list[External] = []
     missing: list[str] = []
-    for make in _MAKERS.get(cohort.name, ()):
+    for label, read in _READERS.get(cohort.name, {}).items():
         try:
-            found.append(make(cohort, seed, mirror))
+            profiles, note = read(cohort, seed, mirror)
         except (InputError, PartialFailure) as error:
-            missing.append(f"{(make.__doc__ or '').split(':')[0]} is not there: {str(error).splitlines()[0]}")
+            missing.append(f"{label} is not there: {str(error).splitlines()[0]}")
+        else:
+            found.append(External(label, profiles, note))
     return found, missing
 
 
-def _other_laboratory(cohort: Cohort, seed: int, mirror: Path | None) -> External:
-    """another simulated laboratory: new patients, a shift of all genes, and genes that were not measured."""
+def _other_laboratory(cohort: Cohort, seed: int, mirror: Path | None) -> tuple[AnnData, str]:
+    """Another simulated laboratory: new patients, a shift of all genes, and genes that were not measured."""
     config = SimulationConfig(
         patients=60, seed=seed + 1000, tiles_per_patient=1, batch_shift=BATCH_SHIFT, missing_gene_share=NOT_MEASURED
     )
@@ -120,11 +122,11 @@ def _other_laboratory(cohort: Cohort, seed: int, mirror: Path | None) -> Externa
         f"New simulated patients, each gene shifted (standard deviation {BATCH_SHIFT:g}, natural log), "
         f"{NOT_MEASURED:.0%} of the genes not measured."
     )
-    return External("other laboratory", profiles, note)
+    return profiles, note
 
 
-def _cognoma(cohort: Cohort, seed: int, mirror: Path | None) -> External:
-    """cognoma: tumours of the same cancers, RSEM of another pipeline."""
+def _cognoma(cohort: Cohort, seed: int, mirror: Path | None) -> tuple[AnnData, str]:
+    """Tumours of the same cancers, RSEM of another pipeline."""
     check_at_hand("cognoma", mirror=mirror)
     profiles = load_cohort("cognoma", mirror=mirror).profiles
     tissue = profiles.obs["tissue"].astype(str).replace(TCGA_NAMES)
@@ -139,40 +141,41 @@ def _cognoma(cohort: Cohort, seed: int, mirror: Path | None) -> External:
     note += "patients were left out."
     if not new.any():
         raise InputError("cognoma", expected="patients that the model was not trained on", found="none")
-    return External("cognoma", per_million(profiles[new].copy()), note)
+    return per_million(profiles[new].copy()), note
 
 
-def _her2st_sections(cohort: Cohort, seed: int, mirror: Path | None) -> External:
-    """her2st: sums over the spots of a section, another technology and a tissue that the model never saw."""
+def _her2st_sections(cohort: Cohort, seed: int, mirror: Path | None) -> tuple[AnnData, str]:
+    """Sums over the spots of a section, another technology and a tissue that the model never saw."""
     check_at_hand("her2st", mirror=mirror)
     spots = load_cohort("her2st", mirror=mirror, profiles="all").profiles
     sections = spots.obs["sample_id"].astype(str).str.split("_").str[0]
     bulk = pseudo_bulk(spots, sections)
     note = f"{bulk.n_obs} sections of breast tumours, spot counts summed: another technology, and no cancer of this cohort."
-    return External("her2st sections", per_million(bulk), note)
+    return per_million(bulk), note
 
 
-def _porpoise_breast(cohort: Cohort, seed: int, mirror: Path | None) -> External:
-    """porpoise: breast cancers, z-scored within their own cohort, which takes away what sets them apart."""
+def _porpoise_breast(cohort: Cohort, seed: int, mirror: Path | None) -> tuple[AnnData, str]:
+    """Breast cancers, z-scored within their own cohort, which takes away what sets them apart."""
     check_at_hand("porpoise", mirror=mirror)
     profiles = load_cohort("porpoise", mirror=mirror, cancers=["brca"]).profiles
     profiles.obs["tissue"] = ""
     note = f"{profiles.n_obs} breast tumours that come z-scored within their cohort: their scale cannot be had back."
-    return External("porpoise BRCA", profiles, note)
+    return profiles, note
 
 
-def _geo(cohort: Cohort, seed: int, mirror: Path | None) -> External:
-    """geo: the papers' external series, if they were fetched."""
+def _geo(cohort: Cohort, seed: int, mirror: Path | None) -> tuple[AnnData, str]:
+    """The papers' external series, if they were fetched."""
     check_at_hand("geo", mirror=mirror)
     profiles = load_cohort("geo", mirror=mirror).profiles
     tissue = profiles.obs["tissue"].astype(str)
     profiles.obs["tissue"] = tissue.where(tissue.isin(set(cohort.profiles.obs["tissue"].astype(str))), "").to_numpy(object)
-    return External("geo", profiles, "External series as recomputed by NCBI (TPM).")
+    return profiles, "External series as recomputed by NCBI (TPM)."
 
 
-_MAKERS: dict[str, tuple[Callable[[Cohort, int, Path | None], External], ...]] = {
-    "simulated": (_other_laboratory,),
-    "tcga-xena": (_cognoma, _her2st_sections, _porpoise_breast),
-    "gtex": (_geo,),
-    "tcga": (_geo,),
+_Reader = Callable[[Cohort, int, Path | None], tuple[AnnData, str]]
+_READERS: dict[str, dict[str, _Reader]] = {
+    "simulated": {"other laboratory": _other_laboratory},
+    "tcga-xena": {"cognoma": _cognoma, "her2st sections": _her2st_sections, "porpoise BRCA": _porpoise_breast},
+    "gtex": {"geo": _geo},
+    "tcga": {"geo": _geo},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,3 +71,11 @@ def test_no_training_patient_stands_among_the_external_tumours(mirror: Path) -> 
     assert set(cognoma.obs["tissue"]) <= {"BLCA", "STAD", "COADREAD"} and cognoma.n_obs >= 3
     sections = next(external for external in found if external.label == "her2st sections").profiles
     assert sections.n_obs >= 24 and np.allclose(np.asarray(sections.X).sum(1), 1e6, rtol=1e-3)
+
+
+def test_the_papers_series_are_named_where_they_were_never_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RNASYNTH_MIRROR", raising=False)
+    cohort = load_cohort("simulated", folder=tmp_path, patients=15, tiles_per_patient=1, tile_px=64)
+    found, missing = externals_of(replace(cohort, name="gtex"))
+    assert not found and missing[0].startswith("geo is not there") and "rnasynth fetch geo" in missing[0]
+    assert externals_of(replace(cohort, name="rtcga")) == ([], [])

@@ -25,7 +25,7 @@
 # dimensions carry anything, the published models, what single published choices do, and what becomes of a cohort from
 # outside.
 #
-# **Cost.** About two minutes on two cores in `demo`, below 2 GB.
+# **Cost.** About a minute on two cores in `demo` on the simulated cohort, more on larger ones, below 2 GB.
 
 # %% tags=["parameters"]
 preset: str = "demo"  # demo, gpu or paper

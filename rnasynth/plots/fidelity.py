@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from rnasynth.plots.style import style
-from rnasynth.plots.tissue import round_length
+from rnasynth.plots.tissue import scale_bar
 
 
 def tile_pairs(
@@ -44,14 +43,6 @@ def tile_pairs(
                     if column == 0:
                         words = f"{label}\n{names[0]}" if line == 0 else names[1]
                         axis.set_ylabel(words, rotation=0, ha="right", va="center", fontsize=9)
-        length = round_length(px * mpp_um / 4)
-        axes[-1, -1].plot(
-            [px * 0.94 - length / mpp_um, px * 0.94],
-            [px * 0.92] * 2,
-            color="black",
-            lw=3,
-            solid_capstyle="butt",
-            path_effects=[withStroke(linewidth=5.5, foreground="white")],
-        )
+        length = scale_bar(axes[-1, -1], px, mpp_um)
         figure.supxlabel(f"scale bar {length:g} µm; {px} px of {mpp_um:g} µm", fontsize=9, x=0.98, ha="right")
         return figure

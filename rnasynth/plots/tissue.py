@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import matplotlib.patches
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -33,18 +34,32 @@ def tile_grid(rows: Mapping[str, np.ndarray], *, mpp_um: float, bar_um: float | 
                 axis.spines[:].set_visible(False)
                 if number == 0:
                     axis.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9.5)
-        length = bar_um or round_length(px * mpp_um / 4)
-        corner = axes[-1, -1]
-        corner.plot(
-            [px * 0.94 - length / mpp_um, px * 0.94],
-            [px * 0.92] * 2,
-            color="black",
-            lw=3,
-            solid_capstyle="butt",
-            path_effects=[withStroke(linewidth=5.5, foreground="white")],
-        )
+        length = scale_bar(axes[-1, -1], px, mpp_um, bar_um)
         figure.supxlabel(f"scale bar {length:g} µm; {px} px of {mpp_um:g} µm", fontsize=9, x=0.98, ha="right")
         return figure
+
+
+def scale_bar(axis: Axes, px: int, mpp_um: float, bar_um: float | None = None) -> float:
+    """Draw a scale bar into the lower right corner of a tile of `px` pixels a side, `mpp_um` micrometres each.
+
+    Parameters
+    ----------
+    bar_um : its length; a round number near a quarter of the tile when None.
+
+    Returns
+    -------
+    Its length in micrometres, for the caption.
+    """
+    length = bar_um or round_length(px * mpp_um / 4)
+    axis.plot(
+        [px * 0.94 - length / mpp_um, px * 0.94],
+        [px * 0.92] * 2,
+        color="black",
+        lw=3,
+        solid_capstyle="butt",
+        path_effects=[withStroke(linewidth=5.5, foreground="white")],
+    )
+    return length
 
 
 def round_length(wanted_um: float) -> float:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,39 +30,6 @@ CONTRAST = """selector => {  // of an element's text and the first ground behind
   const [low, high] = both.map(light).sort((one, other) => one - other);
   return (high + 0.05) / (low + 0.05);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """The distribution's Chromium, unable to resolve any host name."""
-    from playwright.sync_api import sync_playwright
-
-    program = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no Chromium")
-    arguments = ["--no-sandbox", "--no-first-run", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, headless=True, args=arguments)
-        yield chromium
-        chromium.close()
-
-
-def new_tab(browser: Any, **options: Any) -> Any:
-    """A tab that keeps requests and complaints."""
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-    page = context.new_page()
-    page.requests, page.complaints = [], []
-    context.on("request", lambda request: page.requests.append(request.url))
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    return page
-
-
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Any]:
-    page = new_tab(browser)
-    yield page
-    page.context.close()
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +143,8 @@ def test_twenty_tiles_by_keyboard_alone(where: Path, tab: Any) -> None:
     assert tab.complaints == [] and all(url.startswith(LOCAL) for url in tab.requests)
 
 
-def test_twenty_tiles_by_touch_on_a_phone_in_the_dark(where: Path, browser: Any) -> None:
-    tab = new_tab(browser, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme="dark")
+def test_twenty_tiles_by_touch_on_a_phone_in_the_dark(where: Path, new_tab: Callable[..., Any]) -> None:
+    tab = new_tab(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, color_scheme="dark")
     tab.add_init_script("localStorage.setItem('mode', 'dark'); localStorage.setItem('theme', 'dark')")  # the book's switch
     answers = Answers(where)
     tab.goto(where.as_uri(), wait_until="load")
@@ -197,7 +163,6 @@ def test_twenty_tiles_by_touch_on_a_phone_in_the_dark(where: Path, browser: Any)
     check_end(tab, answers, given)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out of the screen"
     assert tab.complaints == [] and all(url.startswith(LOCAL) for url in tab.requests)
-    tab.context.close()
 
 
 def test_another_twenty_are_new_and_all_rounds_are_counted(own: Path, tab: Any) -> None:

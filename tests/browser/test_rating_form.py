@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +17,6 @@ from rnasynth.evaluation.ratings.study import analyse_forms, read_forms
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 LABELS = ("lung/real", "lung/gan", "brain/real", "brain/gan")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """The distribution's Chromium, unable to resolve any host name."""
-    from playwright.sync_api import sync_playwright
-
-    program = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("no Chromium")
-    arguments = ["--no-sandbox", "--no-first-run", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, headless=True, args=arguments)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Any]:
-    """A tab that keeps requests and complaints."""
-    context = browser.new_context(viewport={"width": 1100, "height": 800}, accept_downloads=True)
-    page = context.new_page()
-    page.requests, page.complaints = [], []
-    context.on("request", lambda request: page.requests.append(request.url))
-    page.on("console", lambda message: page.complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: page.complaints.append(str(error)))
-    yield page
-    context.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Whether the nuclei found are the nuclei there: one-to-one matching of centroids, F1, aggregated Jaccard index.
 
-All functions compare one field; `pooled` puts fields together, with the patient as the unit.
+All functions compare one field; `mean_over_patients` puts fields together, with the patient as the unit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
@@ -87,17 +88,13 @@ def match_centroids(truth: ArrayLike, found: ArrayLike, radius: float) -> NDArra
     rows = np.array([row for each in near for row in each], dtype=np.intp)
     if not len(rows):
         return np.zeros((0, 2), dtype=np.intp)
-    links = np.zeros((len(rows), 2), dtype=np.intp)
-    links[:, 0], links[:, 1] = rows, columns
-    pairs = [_assigned(a, b, part) for part in _linked(links, len(a), len(b))]
-    matched = np.concatenate(pairs)
+    links = np.column_stack([rows, columns])
+    matched = np.concatenate([_assigned(a, b, part) for part in _linked(links, len(a), len(b))])
     return matched[np.argsort(matched[:, 0], kind="stable")]
 
 
 def _linked(links: NDArray[np.intp], n: int, m: int) -> list[NDArray[np.intp]]:
     """Split links into groups that share no point."""
-    from scipy.sparse import coo_matrix
-
     graph = coo_matrix((np.ones(len(links)), (links[:, 0], n + links[:, 1])), shape=(n + m, n + m))
     _, member = connected_components(graph, directed=False)
     group = member[links[:, 0]]

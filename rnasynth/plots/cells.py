@@ -15,7 +15,7 @@ from scipy import ndimage
 from skimage.measure import find_contours
 
 from rnasynth.plots.style import style
-from rnasynth.plots.tissue import round_length
+from rnasynth.plots.tissue import scale_bar
 
 # Of the Okabe-Ito palette, those that stand out from pink and violet.
 COLOURS = ("#F0E442", "#56B4E9", "#009E73", "#FFFFFF", "#E69F00", "#000000")
@@ -61,15 +61,7 @@ def nuclei_on_tiles(
             axes[2 * number + 1, 0].set_ylabel("nuclei found", rotation=0, ha="right", va="center", fontsize=8.5)
         label, pictures = next(iter(rows.items()))
         px = pictures[0][0].shape[0]
-        length = round_length(px * mpp_um[label] / 4)
-        axes[0, -1].plot(
-            [px * 0.94 - length / mpp_um[label], px * 0.94],
-            [px * 0.92] * 2,
-            color="black",
-            lw=3,
-            solid_capstyle="butt",
-            path_effects=[withStroke(linewidth=5.5, foreground="white")],
-        )
+        length = scale_bar(axes[0, -1], px, mpp_um[label])
         handles = [
             Line2D([], [], color=COLOURS[k % len(COLOURS)], ls=LINES[k % len(LINES)], lw=2, label=name,
                    path_effects=[withStroke(linewidth=3.5, foreground="black")])

@@ -232,7 +232,7 @@ page.verdicts({"beta_vae_mae_percent_gtex": "the paper does not say of what the 
 #   number show how near the beta-VAE is to what a linear code reaches on this cohort.
 # - A dimension without divergence from the prior carries nothing, however large the published latent is.
 # - Zero for a gene that was not measured is a claim about it. The distances above say where such profiles land, beside the
-#   training mean, which claims nothing; where few genes are missing the two hardly differ.
+#   training mean, which claims nothing.
 #
 # ## Limits
 #

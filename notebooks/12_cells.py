@@ -207,8 +207,9 @@ page.verdicts()
 # %% [markdown]
 # ## Take-aways
 #
-# - Whether the nuclei model can be trusted is a number, with a control that fails as it must. MoNuSeg's and MoNuSAC's held-out
-#   patients served no choice; the simulated counts by class did, when the classifier's weights were chosen (see its card).
+# - Whether the nuclei model can be trusted is a number, with a control that fails as it must. The held-out patients of
+#   MoNuSeg and MoNuSAC served no choice; the simulated counts by class did, when the classifier's weights were chosen (see
+#   its card).
 # - What a generator's pixel size cannot show must not be counted: the control (real tiles at that pixel size) says so before
 #   any generated tile is judged.
 # - "No significant difference" and "equivalent" are two questions; the tables answer both, and "undecided" is an answer.

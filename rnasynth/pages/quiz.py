@@ -62,7 +62,7 @@ def quiz_markdown(pages: Mapping[str, PageSource], folder: Path, outcomes: Mappi
     parts = [_warnings(sheets, folder)] if ready else [_nothing_left(pages, outcomes, cohort)]
     if ready:
         parts += [f"````{{raw}} html\n{quiz_html(ready)}\n````", "## Where the tiles are from", _table(ready)]
-        parts += [f"{text}" for text in dict.fromkeys(sheet.handling for sheet in ready)]
+        parts += dict.fromkeys(sheet.handling for sheet in ready)
         links = ", ".join(f"[{name}](notebooks/{name})" for name in dict.fromkeys(sheet.page for sheet in ready))
         parts.append(f"What each model is, and what it is told of a sample, stands on its page: {links}.")
     small = [f"{sheet.model} ({sheet.page})" for sheet in sheets if sheet not in ready]

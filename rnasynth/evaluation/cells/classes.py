@@ -70,7 +70,7 @@ class NucleusClasses:
 
     @classmethod
     def fit(cls, table: pd.DataFrame, names: ArrayLike) -> NucleusClasses:
-        """Fit on nuclei of known class, each weighing the same, so that a common class is named more readily than a rare one.
+        """Fit on nuclei of known class, each weighing the same: a common class is named more readily than a rare one.
 
         Raises
         ------

@@ -168,7 +168,7 @@ def memorisation(
     for name, search in searches.items():
         units, _ = resampling_units(sets[name][1])
         copies = ((search.distance < threshold) & (search.ratio < ratio_threshold)).astype(float)
-        key = "real" if name == real else "".join(c if c.isalnum() else "_" for c in name.lower()).strip("_")
+        key = "real" if name == real else key_of(name)
         numbers[f"copies_{key}"] = share_interval(copies, units, n_boot=n_boot, seed=seed)
         numbers[f"distance_{key}"] = bootstrap(
             lambda part: float(np.median(part)) / typical, search.distance, groups=units, n_boot=n_boot, seed=seed
@@ -193,6 +193,11 @@ def memorisation(
         ratio_threshold=ratio_threshold,
         table=pd.DataFrame.from_dict(rows, orient="index").rename_axis("tiles of"),
     )
+
+
+def key_of(name: str) -> str:
+    """Return a name fit for a number: letters, digits and underscores."""
+    return "".join(character if character.isalnum() else "_" for character in name.lower()).strip("_")
 
 
 def pixels(tiles: NDArray[np.uint8], *, side: int = PIXEL_SIDE) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ features'. Random weights are the control: what they reach, the architecture and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
 from sklearn.preprocessing import StandardScaler
 
 from rnasynth.errors import InputError
@@ -88,19 +87,18 @@ def linear_probe(
         answers[network] = _answers(x, labels)
     units, unit = resampling_units(test.patients[rows[2]])
 
-    def accuracy(truth: NDArray[Any], said: NDArray[Any]) -> float:
-        return float(np.mean([np.mean(said[truth == tissue] == tissue) for tissue in np.unique(truth)]))
-
     def interval(statistic: Any, *columns: NDArray[Any]) -> Interval:
         return bootstrap(statistic, labels[2], *columns, groups=units, n_boot=n_boot, seed=seed)
 
     baseline = networks[0]
     gains = {
-        name: interval(lambda t, mine, other: accuracy(t, mine) - accuracy(t, other), answers[name], answers[baseline])
+        name: interval(
+            lambda truth, mine, other: _accuracy(truth, mine) - _accuracy(truth, other), answers[name], answers[baseline]
+        )
         for name in networks[1:]
     }
     return ProbeReport(
-        {name: interval(accuracy, said) for name, said in answers.items()}, gains, baseline, 1 / len(known), unit
+        {name: interval(_accuracy, said) for name, said in answers.items()}, gains, baseline, 1 / len(known), unit
     )
 
 
@@ -108,13 +106,14 @@ def _answers(x: Sequence[NDArray[Any]], labels: Sequence[NDArray[np.str_]]) -> N
     """Tissue named of each test tile, by the penalty that is best on the validation tiles."""
     scale = StandardScaler().fit(x[0])
     scaled = [scale.transform(part) for part in x]
-    scores: Mapping[float, tuple[float, LogisticRegression]] = {
-        penalty: (
-            balanced_accuracy_score(labels[1], model.predict(scaled[1])),
-            model,
-        )
+    models = [
+        LogisticRegression(C=penalty, class_weight="balanced", max_iter=5000).fit(scaled[0], labels[0])
         for penalty in PENALTIES
-        for model in [LogisticRegression(C=penalty, class_weight="balanced", max_iter=5000).fit(scaled[0], labels[0])]
-    }
-    best = max(scores, key=lambda penalty: (scores[penalty][0], -penalty))
-    return np.asarray(scores[best][1].predict(scaled[2]))
+    ]
+    best = max(models, key=lambda model: _accuracy(labels[1], model.predict(scaled[1])))  # of equal ones the smallest C
+    return np.asarray(best.predict(scaled[2]))
+
+
+def _accuracy(truth: NDArray[Any], said: NDArray[Any]) -> float:
+    """Mean share found of the tissues in `truth`; scikit-learn's warns where a resample lacks a tissue that was named."""
+    return float(np.mean([np.mean(said[truth == tissue] == tissue) for tissue in np.unique(truth)]))

@@ -3,7 +3,7 @@
     her2st-test.safetensors    mean (dim,), cov (dim, dim), float64
     her2st-test.json           what they are of: network, preprocessing, px, um/px, cohort, split, hash of the tile store
 
-A Frechet distance to a reference is refused unless network, preprocessing, px and um/px are the reference's own.
+A Frechet distance to a reference is refused unless network, preprocessing, px, um/px and stain are the reference's own.
 """
 
 from __future__ import annotations

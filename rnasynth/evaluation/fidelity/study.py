@@ -21,7 +21,7 @@ from rnasynth.data.papers import read_papers
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.distances import frechet_distance, kid
 from rnasynth.evaluation.fidelity.manifold import NEIGHBOURS, manifold
-from rnasynth.evaluation.fidelity.memorisation import REAL, MemorisationReport, memorisation, turned
+from rnasynth.evaluation.fidelity.memorisation import REAL, MemorisationReport, key_of, memorisation, turned
 from rnasynth.evaluation.fidelity.sets import TileSet
 from rnasynth.evaluation.stats import Interval
 from rnasynth.features import FeatureStats
@@ -177,11 +177,6 @@ def compare(
             numbers[f"{column}_{key}"] = row[column]
             labels[f"{column}_{key}"] = f"{words}, {row['set']}"
     return FidelityReport(network, table, numbers, labels, "smallest and largest over draws or seeds")
-
-
-def key_of(name: str) -> str:
-    """Return a name fit for a number: letters, digits and underscores."""
-    return "".join(character if character.isalnum() else "_" for character in name.lower()).strip("_")
 
 
 @dataclass(frozen=True, eq=False)

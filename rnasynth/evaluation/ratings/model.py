@@ -50,7 +50,7 @@ def mixed_model(scores: pd.DataFrame) -> RatingModel:
     InputError : fewer than two raters or groups, or no spread at all.
 
     Source: Laird and Ware, Biometrics 1982, through `statsmodels.MixedLM`. Intervals are Wald's with the normal, which are
-    too narrow for few raters; tests over raters are in `ratings.corrected_tests`.
+    too narrow for few raters; tests over raters are in `scores.corrected_tests`.
     """
     groups, tissues = list(dict.fromkeys(scores["group"])), list(dict.fromkeys(scores["tissue"]))
     raters = list(dict.fromkeys(scores["rater"]))

@@ -67,7 +67,7 @@ def means_table(table: pd.DataFrame, means: pd.DataFrame) -> tuple[pd.DataFrame,
 
     Parameters
     ----------
-    table, means : as `ratings.read_ratings` and `ratings.describe` return them.
+    table, means : as `scores.read_ratings` and `scores.describe` return them.
     """
     printed = table.loc[table["question"] == "mean quality", ["tissue", "group", "printed", "spread"]]
     shown = means.merge(printed.rename(columns={"printed": "printed mean", "spread": "printed SD"}), how="left")
@@ -100,7 +100,7 @@ def check_arithmetic(table: pd.DataFrame) -> Arithmetic:
 
     Parameters
     ----------
-    table : as `ratings.read_ratings` returns it.
+    table : as `scores.read_ratings` returns it.
     """
     scores = table[table["question"] == "quality"]
     raters = scores["rater"].nunique()
@@ -130,14 +130,14 @@ def check_arithmetic(table: pd.DataFrame) -> Arithmetic:
     gan = table[(table["question"] == "tissue named") & (table["group"] == "GAN")].iloc[0]
     search = rating_trials.fitting_accuracies
     patterns = {size: search(gan["printed"], gan["spread"], raters=raters, tiles=size) for size in sizes}
-    fitting = {size: found for size, found in patterns.items() if found}
-    only = next(iter(fitting.items())) if len(fitting) == 1 and len(next(iter(fitting.values()))) == 1 else (0, [()])
+    fitting = [(counts, size) for size, found in patterns.items() for counts in found]
+    pattern, tissue_tiles = fitting[0] if len(fitting) == 1 else ((), 0)
     return Arithmetic(
         counts=counts,
         scale_note=scale_note,
         counts_note=_counts_note(shown, stated, implied, gan, patterns),
-        tissue_pattern=tuple(only[1][0]),
-        tissue_tiles=only[0],
+        tissue_pattern=pattern,
+        tissue_tiles=tissue_tiles,
     )
 
 
@@ -180,7 +180,7 @@ def _counts_note(
 
 def trials_table(found: pd.DataFrame) -> pd.DataFrame:
     """Return `trials.explain`'s table for readers."""
-    shown = pd.DataFrame(
+    return pd.DataFrame(
         {
             "comparison": [f"{row.tissue}: {row.group}, {row.against}" for row in found.itertuples()],
             "published p": found["published"],
@@ -191,7 +191,6 @@ def trials_table(found: pd.DataFrame) -> pd.DataFrame:
             "its p": found["way_p"],
         }
     )
-    return shown
 
 
 def p_numbers(found: pd.DataFrame) -> dict[str, float]:

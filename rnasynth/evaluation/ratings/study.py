@@ -31,11 +31,11 @@ class RatingStudy:
     scores: pd.DataFrame
     """Columns tissue, group, rater, score: one mean a rater, tissue and group (points)."""
     means: pd.DataFrame
-    """As `ratings.describe` returns it."""
+    """As `scores.describe` returns it."""
     tests: pd.DataFrame
-    """As `ratings.corrected_tests` returns it."""
+    """As `scores.corrected_tests` returns it."""
     effects: pd.DataFrame
-    """As `ratings.effect_sizes` returns it."""
+    """As `scores.effect_sizes` returns it."""
     agreement: dict[str, Interval]
     """As `agreement.agreement` returns it."""
     model: RatingModel

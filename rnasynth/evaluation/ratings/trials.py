@@ -77,7 +77,7 @@ def published_tests(table: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    table : as `ratings.read_ratings` returns it.
+    table : as `scores.read_ratings` returns it.
 
     Returns
     -------
@@ -120,19 +120,18 @@ def explain(trials: pd.DataFrame) -> pd.DataFrame:
     hits["shared"] = hits.groupby(kinds)["p"].transform("count")
     hits["part"] = (hits["raters"] != "all").astype(int)
     hits = hits.sort_values(["part", "shared", "values"], ascending=[True, False, True], kind="stable")
+    of = dict(list(hits.groupby(key)))
     plain = trials[(trials["raters"] == "all") & (trials["values"] == "exact") & (trials["test"] == "paired t")]
+    p_of = plain.set_index([*key, "alternative"])["p"].to_dict()
     rows = []
     for where, tried in trials.groupby(key, sort=False):
-        mine = hits[(hits[key] == pd.Series(dict(zip(key, where, strict=True)))).all(axis=1)]
+        mine = of.get(where, hits.iloc[:0])
         best = None if mine.empty else mine.iloc[0]
-        mine_plain = plain[(plain[key] == pd.Series(dict(zip(key, where, strict=True)))).all(axis=1)].set_index(
-            "alternative"
-        )
         rows.append(
             {
                 **dict(zip(key, where, strict=True)),
-                "one_sided": mine_plain["p"].to_dict()["greater"],
-                "two_sided": mine_plain["p"].to_dict()["two-sided"],
+                "one_sided": p_of[*where, "greater"],
+                "two_sided": p_of[*where, "two-sided"],
                 "tried": len(tried),
                 "giving_it": int((mine["raters"] == "all").sum()),
                 "way": "" if best is None else _way(best),

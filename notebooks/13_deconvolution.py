@@ -131,10 +131,10 @@ page.note(rna.source)
 # The paper counts cells with HoVer-Net. Whether nuclei can be counted at the generators' pixel size differs by cohort, and
 # the control of page 12 measures it; no nuclei are counted here. Fractions are read from the tile as a whole, at any pixel
 # size: by ridge regression on the embedded features, learnt on *real* tiles of *training* samples. What that can see is
-# shown by the real tiles of the held-out samples, the ceiling. Correlations over all samples are the published test; but tissues
-# differ in their fractions, so that a generator that hears the tissue alone can pass it.
-# Hence the shuffled profiles, and the correlation within tissues, whose p value (permutation inside a tissue, one-sided,
-# Holm's correction over the classes) decides.
+# shown by the real tiles of the held-out samples, the ceiling. Correlations over all samples are the published test; but
+# tissues differ in their fractions, so that a generator that hears the tissue alone can pass it. Hence the shuffled
+# profiles, and the correlation within tissues, whose p value (permutation inside a tissue, one-sided, Holm's correction
+# over the classes) decides.
 
 # %%
 runs = {

@@ -12,8 +12,8 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.experiment import first_in_turn, with_tiles
 from rnasynth.features import same_stain
-from rnasynth.systems.gan_data import ConditionedTiles
 from rnasynth.systems.generation import TileGenerator
+from rnasynth.systems.tile_data import ConditionedTiles
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,46 +11,37 @@ all four systems, which differ in the generator's input alone:
 By option (off as published) Gaussian noise stands beside the latent, so that one profile gives many tiles.
 
 The input is never standardised over a batch: with the tiles of one patient in a batch, as in the released code, that
-would subtract the profile itself. Latents may be standardised by the training patients' mean and spread, which are
-saved with the run.
+would subtract the profile itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rnasynth.config import Config, check_preset
-from rnasynth.data.cohort import Cohort, TileDataset
-from rnasynth.engine import Noise, System, adam, register
-from rnasynth.errors import InputError
+from rnasynth.engine import Noise, adam, register
 from rnasynth.nets.adversarial import between, critic_loss, generator_loss, gradient_penalty
 from rnasynth.nets.augment import flip, jitter_colour
 from rnasynth.nets.dcgan import Critic, Generator, levels
 from rnasynth.systems.gan_config import GANConfig, demo, gpu, paper
-from rnasynth.systems.gan_data import ConditionedTiles
+from rnasynth.systems.generation import TileGenerator
+from rnasynth.systems.tile_system import TileSystem
 
-SPREAD_FLOOR = 0.1  # a latent that hardly varies is divided by this share of the largest spread: its rounding is not signal
 
-
-class GANSystem(System):
+class GANSystem(TileSystem):
     """What the four systems share; a subclass says what the generator's input is made of."""
 
     Config: ClassVar[type[Config]] = GANConfig
     step_version: ClassVar[int] = 1
-    uses: ClassVar[Literal["latent", "tissue", "nothing"]]  # what is known of a sample: the condition
     paper_epochs: ClassVar[float] = 91.0  # on lung; STAR Methods: 24 (RNA-GAN) and 39 (GAN) on brain cortex
 
     def __init__(self, config: GANConfig, facts: dict[str, Any]) -> None:
         """Build networks for `facts` (see `fitted`)."""
-        super().__init__()
-        self.settings = config
-        self.facts = facts
+        super().__init__(config, facts)
         levels(config.tile_px)
         conditioned = self.condition_dim > 0
         projects = conditioned and config.condition_critic == "projection"
@@ -70,14 +61,8 @@ class GANSystem(System):
             regress=conditioned and config.matching_weight > 0,
         )
         self.ema = {"generator": config.ema_decay} if config.ema_decay > 0 else {}
-        self.conditions: NDArray[np.float32] | None = None  # a row for every profile of the cohort trained on
 
     # ------------------------------------------------------------------ the input
-    @property
-    def condition_dim(self) -> int:
-        """Length of what is known of a sample: latent, one-hot tissue, or 0."""
-        return {"latent": int(self.facts["latent_dim"]), "tissue": len(self.facts["tissues"]), "nothing": 0}[self.uses]
-
     @property
     def noise_shape(self) -> int:
         """Length of the noise vector; for a latent, the narrow noise that is added to it comes first."""
@@ -182,90 +167,15 @@ class GANSystem(System):
             config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=cls.paper_epochs))
         return config
 
-    @classmethod
-    def from_cohort(cls, config: GANConfig, cohort: Cohort, upstream: tuple[Any, ...] = ()) -> GANSystem:
-        """Build for a cohort; latents come from the upstream beta-VAE run and are standardised by its training patients.
-
-        Raises
-        ------
-        InputError : no tiles, or (rna-gan) no upstream run that encodes profiles.
-        """
-        if cohort.tiles is None:
-            raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
-        training = (cohort.profiles.obs["split"] == "train").to_numpy()
-        facts: dict[str, Any] = {
-            "latent_dim": 0,
-            "latent_mean": [],
-            "latent_spread": [],
-            "tissues": sorted(set(cohort.profiles.obs["tissue"][training].astype(str))),
-            "tile_um": float(cohort.tiles.index["mpp_um"].median()) * cohort.tiles.tile_px,
-        }
-        latents = None
-        if cls.uses == "latent":
-            if len(upstream) != 1:
-                raise InputError(
-                    f"system {cls.name}",
-                    expected="one upstream run that encodes profiles",
-                    found=f"{len(upstream)}",
-                    fix="train beta-vae first",
-                )
-            latents = np.asarray(upstream[0].load().encode(cohort.profiles), dtype=np.float32)
-            mean, spread = latents[training].mean(axis=0), latents[training].std(axis=0)
-            floor = max(SPREAD_FLOOR * float(spread.max()), 1e-6)
-            if config.standardise == "scale":
-                spread = np.full_like(
-                    spread, np.sqrt(np.mean(spread[spread >= floor] ** 2)) if (spread >= floor).any() else 1.0
-                )
-            facts["latent_dim"] = latents.shape[1]
-            if config.standardise != "none":
-                facts["latent_mean"] = [float(value) for value in mean]
-                facts["latent_spread"] = [float(value) for value in np.maximum(spread, floor)]
-        system = cls(config, facts)
-        system.conditions = system.condition_of(latents, cohort.profiles.obs["tissue"].astype(str).to_numpy())
-        return system
-
-    def condition_of(self, latents: NDArray[np.float32] | None, tissues: NDArray[Any]) -> NDArray[np.float32]:
-        """Return what the generator is told, a row a sample: standardised latents, one-hot tissues, or nothing.
-
-        Raises
-        ------
-        InputError : latents of another length, or a tissue that the training patients did not have.
-        """
-        if self.uses == "nothing":
-            return np.zeros((len(tissues), 0), dtype=np.float32)
-        if self.uses == "tissue":
-            known = {name: number for number, name in enumerate(self.facts["tissues"])}
-            if unknown := sorted(set(map(str, tissues)) - set(known)):
-                raise InputError(
-                    f"tissue {unknown[0]!r}", expected=f"one of {', '.join(known)}", found="unknown to this run"
-                )
-            return np.eye(len(known), dtype=np.float32)[[known[str(name)] for name in tissues]]
-        if latents is None or latents.ndim != 2 or latents.shape[1] != self.condition_dim:
-            found = "none" if latents is None else f"shape {latents.shape}"
-            raise InputError("latents", expected=f"shape (samples, {self.condition_dim})", found=found)
-        if not self.facts["latent_mean"]:
-            return np.asarray(latents, dtype=np.float32)
-        mean, spread = (np.array(self.facts[key], dtype=np.float32) for key in ("latent_mean", "latent_spread"))
-        return np.asarray((latents - mean) / spread, dtype=np.float32)
-
-    def dataset(self, cohort: Cohort, split: str) -> ConditionedTiles:
-        """Return the tiles of one split, each with its sample's condition."""
-        assert self.conditions is not None, "only a system made by from_cohort has conditions"
-        tiles = TileDataset(cohort, split, self.settings.tile_px)
-        config = self.settings
-        return ConditionedTiles(
-            tiles, self.conditions, config.tiles_per_patient, config.train.seed, same_stain=config.same_stain
-        )
-
-    def fitted(self) -> dict[str, Any]:
-        """Return the facts that sampling needs: latent length, mean and spread, tissues, field of a tile in um."""
-        return self.facts
+    def tiles(self, condition: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Make one tile for each row: condition (B, c), a generator of its own each -> (B, 3, px, px) in [-1, 1]."""
+        network = self.best("generator")
+        inputs = self.inputs(condition, torch.stack([self.draw(generator) for generator in generators]))
+        return network(inputs.to(next(network.parameters()).device)).float()
 
     @classmethod
-    def from_run(cls, run: Any) -> Any:
+    def from_run(cls, run: Any) -> TileGenerator:
         """Return the trained generator of a finished run, with its upstream encoder."""
-        from rnasynth.systems.generation import TileGenerator  # it builds on this module
-
         system = cls(run.config, run.fitted)
         system.networks["generator"].load_state_dict(run.networks()["generator"])
         system.requires_grad_(False).eval()

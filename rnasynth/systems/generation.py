@@ -19,13 +19,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
 
 from rnasynth.engine import mixed_seed
 from rnasynth.errors import InputError
 from rnasynth.files import read_json, write_bytes, write_json, write_text
-from rnasynth.systems.gan import GANSystem
+from rnasynth.systems.tile_system import TileSystem
 
 HEADER = "generation.json"
 TABLE = "table.csv"
@@ -38,19 +38,17 @@ class Encoder(Protocol):
 
 
 class TileGenerator:
-    """A trained generator of one of the four GAN systems.
+    """A trained system that makes tiles.
 
     Parameters
     ----------
-    system : the system with trained weights; tiles come from its generator's moving average where there is one.
-    encoder : profiles -> latents (rna-gan only).
+    system : the system with trained weights; tiles come from the moving average of its weights where there is one.
+    encoder : profiles -> latents, for a system that is told latents.
     run_id : the run that it comes from, for tables.
     """
 
-    def __init__(self, system: GANSystem, *, encoder: Encoder | None = None, run_id: str = "") -> None:
+    def __init__(self, system: TileSystem, *, encoder: Encoder | None = None, run_id: str = "") -> None:
         self.system, self.encoder, self.run_id = system, encoder, run_id
-        averaged = system.averaged.get("generator")
-        self.network: nn.Module = (system.networks["generator"] if averaged is None else averaged).eval()
         self.px = system.settings.tile_px
         self.mpp_um = float(system.facts["tile_um"]) / self.px
 
@@ -59,8 +57,8 @@ class TileGenerator:
 
         Parameters
         ----------
-        profiles : raw AnnData (rna-gan: its genes are aligned and transformed as in training; label-gan: `obs["tissue"]`
-            is read), or latents of shape (N, latent) as the encoder gives them.
+        profiles : raw AnnData (its genes are aligned and transformed as in training; a system that is told the tissue
+            reads `obs["tissue"]`), or latents of shape (N, latent) as the encoder gives them.
 
         Raises
         ------
@@ -108,17 +106,18 @@ class TileGenerator:
         -------
         Shape (B, px, px, 3), uint8 RGB.
         """
-        drawn = torch.stack(
-            [
-                self.system.draw(torch.Generator().manual_seed(mixed_seed("tile", seed, name, int(number))))
-                for name, number in zip(names, numbers, strict=True)
-            ]
-        )
-        device = next(self.network.parameters()).device
-        inputs = self.system.inputs(torch.from_numpy(np.ascontiguousarray(conditions)), drawn).to(device)
+        generators = [
+            torch.Generator().manual_seed(mixed_seed("tile", seed, name, int(number)))
+            for name, number in zip(names, numbers, strict=True)
+        ]
         with torch.inference_mode():
-            tiles = ((self.network(inputs).float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+            made = self.tiles(torch.from_numpy(np.ascontiguousarray(conditions)), generators)
+            tiles = ((made + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return tiles.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    def tiles(self, condition: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Make one tile for each row: condition (B, c), a generator of its own each -> (B, 3, px, px) in [-1, 1]."""
+        return self.system.tiles(condition, generators)
 
     def stream(
         self, profiles: anndata.AnnData | NDArray[Any], n_per_profile: int, *, seed: int = 0, batch: int = 64
@@ -167,7 +166,7 @@ def generate_to_folder(
 
     Parameters
     ----------
-    run : a finished run of a GAN system (its `load()` gives a `TileGenerator`), or a `TileGenerator`.
+    run : a finished run of a system that makes tiles (its `load()` gives a `TileGenerator`), or a `TileGenerator`.
     profiles : raw AnnData; another gene order or extra genes give the same tiles.
     out : folder; `SAMPLE/00000.png` and so on. Files are written whole or not at all, so a second call with the same
         arguments makes only what is missing.

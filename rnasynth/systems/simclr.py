@@ -22,7 +22,7 @@ from rnasynth.engine import Noise, System, TrainConfig, register, warmup_cosine
 from rnasynth.errors import InputError
 from rnasynth.nets.contrastive import CROP_DRAWS, STAIN_DRAWS, crop, jitter_stain, nt_xent, resize
 from rnasynth.nets.resnet import ResNet, Stem
-from rnasynth.systems.gan_data import ConditionedTiles
+from rnasynth.systems.tile_data import ConditionedTiles
 
 
 @dataclass(frozen=True, kw_only=True)

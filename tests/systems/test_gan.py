@@ -152,7 +152,7 @@ def test_dataset_joins_each_tile_with_its_own_sample_and_caps_tiles(cohort: Coho
 
 
 def test_cached_tiles_equal_streamed_ones(cohort: Cohort, upstream: Components, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnasynth.systems.gan_data import ConditionedTiles
+    from rnasynth.systems.tile_data import ConditionedTiles
 
     cached = build(PlainGAN, cohort, upstream).dataset(cohort, "train")
     monkeypatch.setattr(ConditionedTiles, "CACHE_BYTES", 0)

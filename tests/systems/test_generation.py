@@ -210,5 +210,5 @@ def test_a_finished_run_makes_tiles_from_profiles_by_itself(cohort: Cohort, tmp_
     assert nearly_equal(np.asarray(Image.open(tmp_path / "out" / table["file"].iloc[0])), made[0, 0])
     averaged = run.networks()["generator"]
     assert any(not torch.equal(averaged[name], tensor) for name, tensor in run.networks(ema=False)["generator"].items())
-    state = loaded.network.state_dict()
+    state = loaded.system.best("generator").state_dict()
     assert all(torch.equal(averaged[name], state[name]) for name in averaged)  # tiles come from the moving average

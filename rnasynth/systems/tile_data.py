@@ -1,4 +1,4 @@
-"""Tiles for the GAN systems: joined with what is known of their sample, capped, and of one stain."""
+"""Tiles for the systems that make tiles: joined with what is known of their sample, capped, and of one stain."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ standard deviation on the scale of images in [-1, 1]; a denoiser D(noisy, sigma)
 F gives D is a parametrisation, D = c_skip noisy + c_out F(c_in noisy, c_noise): that of Karras et al. (`EDM`), or the
 1,000 linear steps of Ho et al. with the noise predicted (`LinearDDPM`).
 
-Sources: Karras et al., NeurIPS 2022 ("EDM"), table 1, equations 7, 8 and 108; Ho et al., NeurIPS 2020; Ho and Salimans,
+Sources: Karras et al., NeurIPS 2022 ("EDM"), table 1, equations 7 and 8; Ho et al., NeurIPS 2020; Ho and Salimans,
 2022 (guidance); Kynkaanniemi et al., NeurIPS 2024 (guidance in an interval).
 """
 
@@ -276,6 +276,6 @@ def guided(
         if weight == 0 and bool(inside.all()):
             return denoise_without(noisy, sigma)
         conditional, null = denoise_with(noisy, sigma), denoise_without(noisy, sigma)
-        return torch.where(_like(inside, conditional).bool(), torch.lerp(null, conditional, weight), conditional)
+        return torch.where(_like(inside, conditional) > 0, torch.lerp(null, conditional, weight), conditional)
 
     return denoised

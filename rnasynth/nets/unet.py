@@ -234,22 +234,14 @@ class UNet(nn.Module):
             return Stage(ResidualBlock(before, after, embedding, dropout), attention)
 
         self.first = nn.Conv2d(channels * (1 + low_resolution), widths[0], 3, padding=1)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        before = widths[0]
-        for at, after in enumerate(widths):
-            self.down.append(
-                nn.ModuleList(stage(before if number == 0 else after, after, at) for number in range(blocks[at]))
-            )
-            before = after
-        self.middle = stage(before, before, levels - 1)
-        for at in reversed(range(levels)):
-            narrower = widths[max(at - 1, 0)]
-            self.up.append(
-                nn.ModuleList(
-                    stage(2 * widths[at], narrower if number == blocks[at] - 1 else widths[at], at)
-                    for number in range(blocks[at])
-                )
-            )
+        self.down_levels = [at for at in range(levels) for _ in range(blocks[at])]
+        self.up_levels = self.down_levels[::-1]
+        afters = [widths[at] for at in self.down_levels]
+        befores = [widths[0], *afters]
+        self.down = nn.ModuleList(map(stage, befores, afters, self.down_levels))
+        self.middle = stage(afters[-1], afters[-1], levels - 1)
+        # Up, a block writes the width that the next one reads: the narrower one of the level above comes before doubling.
+        self.up = nn.ModuleList(map(stage, [2 * after for after in afters[::-1]], befores[:-1][::-1], self.up_levels))
         self.last_norm = nn.GroupNorm(_groups(widths[0]), widths[0])
         self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
@@ -327,17 +319,18 @@ class UNet(nn.Module):
 
         image = self.first(image.contiguous(memory_format=torch.channels_last))
         across: list[Tensor] = []
-        for at, stages in enumerate(self.down):
-            if at:
+        at_before = 0
+        for stage, at in zip(self.down, self.down_levels, strict=True):
+            if at > at_before:
                 image = functional.avg_pool2d(image, 2)
-            for stage in stages:
-                image = self._run(stage, image, timed if across else with_profile, tokens)
-                across.append(image)
+            image = self._run(stage, image, timed if across else with_profile, tokens)
+            across.append(image)
+            at_before = at
         image = self._run(self.middle, image, timed, tokens)
-        for at, stages in enumerate(self.up):
-            if at:
+        for stage, at in zip(self.up, self.up_levels, strict=True):
+            if at < at_before:
                 image = functional.interpolate(image, scale_factor=2, mode="nearest")
-            for stage in stages:
-                image = self._run(stage, torch.cat([image, across.pop()], dim=1), timed, tokens)
+            image = self._run(stage, torch.cat([image, across.pop()], dim=1), timed, tokens)
+            at_before = at
         out: Tensor = self.last(functional.silu(self.last_norm(image)))
         return out

@@ -8,6 +8,28 @@ from torch.nn import functional
 
 from rnasynth.errors import InputError
 
+FEW_KEYS, FEW_TOKENS = 256, 16  # keys up to which a small matrix is written out, on a processor and elsewhere
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of queries to keys: softmax(query key^T / sqrt(D)) value.
+
+    Torch's scaled_dot_product_attention, which holds no N x M matrix; but where on a processor the keys are few and the
+    matrix is small, two matrix products, which are several times faster on the way back in bfloat16.
+
+    Parameters
+    ----------
+    query : shape (B, heads, N, D).
+    key, value : shape (B, heads, M, D).
+
+    Returns
+    -------
+    Shape (B, heads, N, D).
+    """
+    if key.shape[2] > FEW_KEYS or (key.device.type != "cpu" and key.shape[2] > FEW_TOKENS):
+        return functional.scaled_dot_product_attention(query, key, value)
+    return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1) @ value
+
 
 class Tokens(nn.Module):
     """Several different tokens made from one condition vector, with a learnt set for "no condition".
@@ -101,12 +123,12 @@ class Attention(nn.Module):
         seen = []
         if self.self_attention:
             query, key, value = self._heads(self_part, 3)
-            seen.append(functional.scaled_dot_product_attention(query, key, value))
+            seen.append(attend(query, key, value))
         if self.look is not None:
             if tokens is None:
                 raise InputError("tokens", expected="tokens for the cross-attention", found="none")
             (query,), (key, value) = self._heads(cross_part, 1), self._heads(self.look(tokens), 2)
-            seen.append(functional.scaled_dot_product_attention(query, key, value))
+            seen.append(attend(query, key, value))
         merged = [part.transpose(1, 2).flatten(2) for part in seen]
         if self.parts[2]:
             merged.append(functional.silu(hidden))

@@ -13,13 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from rnasynth.errors import InputError
 from rnasynth.nets.attention import Attention, Tokens
+from rnasynth.nets.normalise import groups_of, norm_silu
 
 SLOWEST, FASTEST = 1e-3, 8.0  # radians a unit: timesteps of 0..1,000 and EDM's ln(sigma) / 4 of -2..1 are both resolved
-
-
-def _groups(channels: int) -> int:
-    """Groups of a GroupNorm: at most 32, at least 4 channels each where possible, a divisor of the channels."""
-    return next(groups for groups in range(max(1, min(32, channels // 4)), 0, -1) if channels % groups == 0)
 
 
 def _row(name: str, values: Tensor | None, shape: tuple[int, ...]) -> Tensor:
@@ -78,6 +74,19 @@ class LevelEmbedding(nn.Module):
         return embedded
 
 
+class NormSilu(nn.Module):
+    """GroupNorm with a learnt scale and shift for each channel, then SiLU."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.groups = groups_of(channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return norm_silu(image, self.weight[None], self.bias[None], groups=self.groups)
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions around a shortcut; noise level and profile scale and shift what lies between them.
 
@@ -94,10 +103,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, before: int, after: int, embedding: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.norm_before = nn.GroupNorm(_groups(before), before)
+        self.norm_before = NormSilu(before)
         self.conv_before = nn.Conv2d(before, after, 3, padding=1)
         self.scale_shift = nn.Linear(embedding, 2 * after)
-        self.norm_after = nn.GroupNorm(_groups(after), after)
+        self.groups = groups_of(after)
         self.dropout = dropout
         self.conv_after = nn.Conv2d(after, after, 3, padding=1)
         self.shortcut = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
@@ -107,9 +116,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, image: Tensor, embedded: Tensor) -> Tensor:
         """(B, before, H, W) and the activated embedding (B, embedding) -> (B, after, H, W)."""
-        hidden = self.conv_before(functional.silu(self.norm_before(image)))
-        scale, shift = self.scale_shift(embedded)[:, :, None, None].chunk(2, dim=1)
-        hidden = functional.silu(torch.addcmul(shift, self.norm_after(hidden), 1 + scale))
+        hidden = self.conv_before(self.norm_before(image))
+        scale, shift = self.scale_shift(embedded).chunk(2, dim=1)
+        hidden = norm_silu(hidden, 1 + scale.float(), shift, groups=self.groups)
         if self.dropout and self.training:
             hidden = functional.dropout(hidden, self.dropout)
         out: Tensor = self.shortcut(image) + self.conv_after(hidden)
@@ -242,7 +251,7 @@ class UNet(nn.Module):
         self.middle = stage(afters[-1], afters[-1], levels - 1)
         # Up, a block writes the width that the next one reads: the narrower one of the level above comes before doubling.
         self.up = nn.ModuleList(map(stage, [2 * after for after in afters[::-1]], befores[:-1][::-1], self.up_levels))
-        self.last_norm = nn.GroupNorm(_groups(widths[0]), widths[0])
+        self.last_norm = NormSilu(widths[0])
         self.last = nn.Conv2d(widths[0], channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         if self.last.bias is not None:
@@ -332,5 +341,5 @@ class UNet(nn.Module):
                 image = functional.interpolate(image, scale_factor=2, mode="nearest")
             image = self._run(stage, torch.cat([image, across.pop()], dim=1), timed, tokens)
             at_before = at
-        out: Tensor = self.last(functional.silu(self.last_norm(image)))
+        out: Tensor = self.last(self.last_norm(image))
         return out

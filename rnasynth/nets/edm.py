@@ -271,11 +271,14 @@ def guided(
 
     def denoised(noisy: Tensor, sigma: Tensor) -> Tensor:
         inside = (sigma > low) & (sigma <= high)
-        if weight == 1 or not bool(inside.any()):
+        # Without an interval nothing is read back, which would make a GPU wait at every step.
+        everywhere = interval is None or bool(inside.all())
+        if weight == 1 or not (everywhere or bool(inside.any())):
             return denoise_with(noisy, sigma)
-        if weight == 0 and bool(inside.all()):
+        if weight == 0 and everywhere:
             return denoise_without(noisy, sigma)
         conditional, null = denoise_with(noisy, sigma), denoise_without(noisy, sigma)
-        return torch.where(_like(inside, conditional) > 0, torch.lerp(null, conditional, weight), conditional)
+        mixed = torch.lerp(null, conditional, weight)
+        return mixed if everywhere else torch.where(_like(inside, conditional) > 0, mixed, conditional)
 
     return denoised

@@ -279,7 +279,7 @@ def _check_steps(steps: int) -> None:
 
 def _levels(sigmas: Tensor) -> list[float]:
     """Return checked noise levels as numbers of double precision."""
-    levels = [float(sigma) for sigma in sigmas.double().flatten()] if sigmas.ndim == 1 else []
+    levels = [float(sigma) for sigma in sigmas.tolist()] if sigmas.ndim == 1 else []
     if len(levels) < 2:
         raise InputError("noise levels", expected="a row of at least two", found=f"shape {tuple(sigmas.shape)}")
     decreasing = all(before > after for before, after in pairwise(levels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rnasynth.engine.checkpoint import load_tensors, refuse_other_kinds, save_tensors
 from rnasynth.engine.loop import train
-from rnasynth.engine.processes import Processes
+from rnasynth.engine.processes import Processes, resolve_precision
 from rnasynth.engine.system import (
     EXECUTION_FIELDS,
     SYSTEMS,
@@ -33,6 +33,7 @@ __all__ = [
     "mixed_seed",
     "refuse_other_kinds",
     "register",
+    "resolve_precision",
     "save_tensors",
     "seeded",
     "system_class",

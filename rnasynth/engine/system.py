@@ -215,6 +215,11 @@ class System(nn.Module):
         raise NotImplementedError
 
     @classmethod
+    def upstream_preset(cls, preset: str) -> str:
+        """Return the preset of the systems that this one builds on in `preset`: the same, unless it needs another."""
+        return preset
+
+    @classmethod
     def from_cohort(cls, config: Any, cohort: Any, upstream: tuple[Any, ...] = ()) -> System:
         """Build an untrained system for a cohort; whatever is fitted, is fitted on its training patients."""
         raise NotImplementedError

@@ -18,6 +18,17 @@ def flip(tiles: Tensor, draws: Tensor) -> Tensor:
     return torch.where((draws[:, 1] < 0.5).view(-1, 1, 1, 1), tiles.flip(2), tiles)
 
 
+def transpose(tiles: Tensor, draws: Tensor) -> Tensor:
+    """Mirror at the diagonal; after `flip` all eight symmetries of a square are equally likely.
+
+    Parameters
+    ----------
+    tiles : shape (B, C, H, W), square.
+    draws : shape (B,), uniform in [0, 1): below one half mirrors.
+    """
+    return torch.where((draws < 0.5).view(-1, 1, 1, 1), tiles.transpose(2, 3), tiles)
+
+
 def jitter_colour(tiles: Tensor, factors: Tensor) -> Tensor:
     """Scale brightness, contrast (about the tile's mean grey) and saturation (about each pixel's grey).
 

@@ -19,7 +19,7 @@ def train_preset(
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Run:
-    """Find the run of a system's preset on a cohort, or train it; runs that it builds on come first, in the same preset.
+    """Find the run of a system's preset on a cohort, or train it; runs that it builds on come first, in their preset for it.
 
     Parameters
     ----------
@@ -36,5 +36,6 @@ def train_preset(
     """
     kind = system_class(system_name)
     config = kind.preset(preset).with_overrides(list(overrides))
-    upstream = [train_preset(name, cohort, preset, folder=folder, progress=progress) for name in kind.upstream]
+    below = kind.upstream_preset(preset)
+    upstream = [train_preset(name, cohort, below, folder=folder, progress=progress) for name in kind.upstream]
     return get_or_train(system_name, config, cohort, upstream=upstream, folder=folder, progress=progress)

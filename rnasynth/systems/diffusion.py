@@ -1,0 +1,205 @@
+"""Tiles from trained diffusion stages: one stage by itself, or a base stage and a super-resolution stage as a cascade.
+
+Every tile has its own noise, keyed by (seed, sample id, tile number) and by the stage, so it is the same tile in whatever
+batch it is made; memory holds one batch of the larger stage, however many tiles are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rnasynth.engine import mixed_seed, resolve_precision
+from rnasynth.errors import InputError
+from rnasynth.nets.edm import Denoise, Parametrisation, denoise, guided
+from rnasynth.nets.samplers import Draws, dpm_solver_2m, euler, evaluations, heun, karras_sigmas
+from rnasynth.systems.cdm_config import Sampling
+from rnasynth.systems.generation import Encoder, TileGenerator
+
+if TYPE_CHECKING:
+    from rnasynth.systems.cdm import DiffusionSystem
+
+
+class DiffusionGenerator(TileGenerator):
+    """One trained stage; a super-resolution stage makes tiles only as part of a `Cascade`.
+
+    Parameters
+    ----------
+    system, encoder, run_id : as of `TileGenerator`.
+    sampling : how tiles are drawn; by default ten steps of DPM-Solver++(2M).
+    fixed_sampling : the stage was distilled for this sampler and has no other.
+    """
+
+    system: DiffusionSystem
+
+    def __init__(
+        self,
+        system: DiffusionSystem,
+        *,
+        encoder: Encoder | None = None,
+        run_id: str = "",
+        sampling: Sampling | None = None,
+        fixed_sampling: bool = False,
+    ) -> None:
+        super().__init__(system, encoder=encoder, run_id=run_id)
+        self.sampling = sampling or Sampling()
+        self.fixed_sampling = fixed_sampling
+
+    @property
+    def low_px(self) -> int:
+        """Side of the tile that this stage starts from; 0 for a base stage."""
+        return int(self.system.settings.low_px)
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the network for one tile, at most: guidance doubles those in its interval."""
+        factor = 1 if self.sampling.guidance == 1 else 2
+        return factor * evaluations(self.sampling.method, self.sampling.steps)
+
+    def with_sampling(self, sampling: Sampling | None = None, **changes: Any) -> DiffusionGenerator:
+        """Return a generator of the same weights that draws otherwise, e.g. `with_sampling(guidance=2.0)`.
+
+        Raises
+        ------
+        InputError : a distilled stage, which knows one sampler only (precision may be changed).
+        """
+        wanted = replace(sampling or self.sampling, **changes)
+        if self.fixed_sampling and replace(wanted, precision=self.sampling.precision) != self.sampling:
+            raise InputError(
+                f"run {self.run_id}", expected=f"its own sampler, {self.sampling}", found=str(wanted), fix="use cdm-base"
+            )
+        return DiffusionGenerator(
+            self.system,
+            encoder=self.encoder,
+            run_id=self.run_id,
+            sampling=wanted,
+            fixed_sampling=self.fixed_sampling,
+        )
+
+    def tiles(self, condition: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Make one tile for each row: condition (B, c), a generator of its own each -> (B, 3, px, px) in [-1, 1].
+
+        Raises
+        ------
+        InputError : a super-resolution stage by itself.
+        """
+        if self.low_px:
+            raise InputError(
+                f"run {self.run_id or self.system.name}",
+                expected="a base stage with it",
+                found="a super-resolution stage alone",
+                fix="give both: systems.diffusion.Cascade(base, super_resolution), or --base RUN",
+            )
+        return self.draw(condition, [generator.initial_seed() for generator in generators])
+
+    def draw(self, condition: Tensor, seeds: list[int], low: Tensor | None = None) -> Tensor:
+        """Draw tiles (B, 3, px, px) in [-1, 1] from conditions (B, c), a seed each, and small tiles (B, 3, h, w)."""
+        config, sampling = self.system.settings, self.sampling
+        network = self.system.best("unet")
+        device = next(network.parameters()).device
+        condition = condition.to(device)
+        draws = Draws(seeds, device=device)
+        more: dict[str, Tensor] = {}
+        if low is not None:
+            level = torch.full((len(condition),), sampling.low_level, device=device)
+            more["low_level"] = level
+            more["low"] = self.system.prepared(low.to(device), level, draws.normal(3, config.tile_px, config.tile_px))
+        estimate = denoiser(
+            network, self.system.parametrisation, condition, weight=sampling.guidance, interval=sampling.guided, **more
+        )
+        sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max, sampling.rho)
+        start = draws.normal(3, config.tile_px, config.tile_px) * sampling.sigma_max
+        precision = resolve_precision(sampling.precision, device)
+        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            if sampling.method == "heun":
+                made = heun(
+                    estimate,
+                    start,
+                    sigmas,
+                    churn=sampling.churn,
+                    churn_min=sampling.churn_min,
+                    churn_max=sampling.churn_max,
+                    churn_noise=sampling.churn_noise,
+                    draws=draws,
+                )
+            else:
+                made = (dpm_solver_2m if sampling.method == "dpm2m" else euler)(estimate, start, sigmas)
+        return made.float().clamp(-1.0, 1.0)
+
+
+def denoiser(
+    network: nn.Module,
+    parametrisation: Parametrisation,
+    condition: Tensor,
+    *,
+    weight: float = 1.0,
+    interval: tuple[float, float] | None = None,
+    **more: Tensor,
+) -> Denoise:
+    """Return (noisy, sigma) -> clean estimate for conditions (B, c), with classifier-free guidance where `weight` is not 1.
+
+    Parameters
+    ----------
+    network : called as (images, level, condition, keep=, **more); rows with `keep` False get the null condition.
+    weight, interval : of the guidance, as of `nets.edm.guided`.
+    more : low and low_level of a super-resolution stage.
+    """
+
+    def kept(keep: bool) -> Denoise:
+        rows = torch.full((len(condition),), keep, device=condition.device)
+        told: dict[str, Tensor] = more if keep else {**more, "keep": rows}
+        return lambda noisy, sigma: denoise(network, parametrisation, noisy, sigma, condition, **told)
+
+    return kept(True) if weight == 1 else guided(kept(True), kept(False), weight, interval)
+
+
+class Cascade(TileGenerator):
+    """A base stage and a super-resolution stage of the same encoder, as one generator of large tiles.
+
+    Parameters
+    ----------
+    base : makes the small tiles; a distilled stage may be one.
+    super_resolution : makes the large tiles from them.
+
+    Raises
+    ------
+    InputError : stages that do not fit: side, field of a tile, or what they were told of a sample.
+    """
+
+    def __init__(self, base: DiffusionGenerator, super_resolution: DiffusionGenerator) -> None:
+        upper = super_resolution
+        facts = {
+            "side of the small tile (px)": (base.px, upper.low_px),
+            "side of a tile (um)": (base.system.facts["tile_um"], upper.system.facts["tile_um"]),
+            "latents' mean and spread": tuple(
+                (stage.system.facts["latent_mean"], stage.system.facts["latent_spread"]) for stage in (base, upper)
+            ),
+        }
+        for what, (mine, wanted) in facts.items():
+            if mine != wanted:
+                raise InputError(
+                    f"cascade of {base.run_id or 'base'} and {upper.run_id or 'super-resolution'}",
+                    expected=f"stages that agree in {what}: {str(wanted)[:60]}",
+                    found=str(mine)[:60],
+                    fix="train both stages on one cohort, with one beta-VAE",
+                )
+        super().__init__(upper.system, encoder=upper.encoder, run_id=f"{base.run_id}+{upper.run_id}")
+        self.base, self.upper = base, upper
+
+    @property
+    def evaluations(self) -> tuple[int, int]:
+        """Evaluations of each stage's network for one tile."""
+        return self.base.evaluations, self.upper.evaluations
+
+    def with_sampling(self, base: Sampling | None = None, super_resolution: Sampling | None = None) -> Cascade:
+        """Return a cascade of the same weights that draws otherwise; None leaves a stage as it is."""
+        return Cascade(self.base.with_sampling(base), self.upper.with_sampling(super_resolution))
+
+    def tiles(self, condition: Tensor, generators: list[torch.Generator]) -> Tensor:
+        """Make one tile for each row: condition (B, c), a generator of its own each -> (B, 3, px, px) in [-1, 1]."""
+        seeds = [generator.initial_seed() for generator in generators]
+        small = self.base.draw(condition, seeds)
+        return self.upper.draw(condition, [mixed_seed("super-resolution", seed) for seed in seeds], low=small)

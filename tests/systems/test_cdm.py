@@ -103,11 +103,16 @@ def test_every_parameter_gets_a_gradient(kind: type[DiffusionSystem], config: CD
 
 
 def test_condition_dropout_drops_the_share_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[Tensor] = []
-    monkeypatch.setattr(cdm, "diffusion_loss", lambda *given, keep=None, **more: kept.append(keep) or torch.zeros(4000))
+    kept: list[Tensor | None] = []
+
+    def recorded(*given: Any, keep: Tensor | None = None, **more: Any) -> Tensor:
+        kept.append(keep)
+        return torch.zeros(4000)
+
+    monkeypatch.setattr(cdm, "diffusion_loss", recorded)
     system = stage(BaseStage, SMALL, condition_dropout=0.25)
     system.loss("train", batch_of(system, 4000), Noise(0, 0, 0, 4000))
-    assert float(kept[0].float().mean()) == pytest.approx(0.75, abs=0.03)
+    assert kept[0] is not None and float(kept[0].float().mean()) == pytest.approx(0.75, abs=0.03)
     stage(BaseStage, SMALL, condition_dropout=0.0).loss("train", batch_of(system, 4000), Noise(0, 0, 0, 4000))
     assert kept[1] is None
 
@@ -123,9 +128,12 @@ def test_low_resolution_tile_is_made_alike_in_training_and_sampling(monkeypatch:
         return corrupt_low(low, level, noise, blur_sigma=blur_sigma)
 
     monkeypatch.setattr(cdm, "corrupt_low", recorded)
-    monkeypatch.setattr(
-        cdm, "diffusion_loss", lambda net, par, clean, *rest, **more: seen.append({**more, "clean": clean}) or torch.zeros(8)
-    )
+
+    def loss_of(network: Any, parametrisation: Any, clean: Tensor, *given: Any, **more: Tensor) -> Tensor:
+        seen.append({**more, "clean": clean})
+        return torch.zeros(len(clean))
+
+    monkeypatch.setattr(cdm, "diffusion_loss", loss_of)
     system.loss("train", batch_of(system), Noise(0, 0, 0, 8))
     assert torch.equal(seen[0]["low_level"], levels[0]) and levels[0].unique().numel() > 1
     small = torch.nn.functional.avg_pool2d(seen[0]["clean"], 2)
@@ -135,7 +143,12 @@ def test_low_resolution_tile_is_made_alike_in_training_and_sampling(monkeypatch:
 
     told: list[dict[str, Tensor]] = []
     network = system.networks[KEY]
-    monkeypatch.setattr(diffusion, "denoiser", lambda *given, **more: told.append(more) or (lambda x, sigma: x * 0))
+
+    def denoiser(*given: Any, **more: Tensor) -> Any:
+        told.append(more)
+        return lambda noisy, sigma: noisy * 0
+
+    monkeypatch.setattr(diffusion, "denoiser", denoiser)
     DiffusionGenerator(system, sampling=Sampling(low_level=0.3, steps=2)).draw(torch.zeros(8, 5), list(range(8)), small)
     assert bool((told[0]["low_level"] == 0.3).all()) and bool((levels[-1] == 0.3).all())
     assert network.training is False
@@ -242,9 +255,12 @@ def test_sampling_streams_in_chunks(runs: dict[str, Run], gan_cohort: Cohort, mo
     both = Cascade(runs["base"].load(), runs["sr"].load())
     sizes: list[int] = []
     original = Cascade.tiles
-    monkeypatch.setattr(
-        Cascade, "tiles", lambda self, condition, seeds: sizes.append(len(seeds)) or original(self, condition, seeds)
-    )
+
+    def counting(self: Cascade, condition: Tensor, generators: list[torch.Generator]) -> Tensor:
+        sizes.append(len(generators))
+        return original(self, condition, generators)
+
+    monkeypatch.setattr(Cascade, "tiles", counting)
     tiles = both.stream(gan_cohort.profiles[:3].copy(), 7, batch=8)
     next(tiles)
     assert sizes == [8]  # nothing beyond the first chunk was made
@@ -274,10 +290,14 @@ def test_distillation_brings_the_student_to_where_the_teacher_lands(
     system = DistilledStage.from_cohort(DistilledConfig(steps=3, train=SHORT), gan_cohort, (runs["base"],))
     targets: list[Tensor] = []
     original = cdm.step_target
-    monkeypatch.setattr(cdm, "step_target", lambda *given: targets.append(original(*given)) or targets[-1])
+
+    def recorded(*given: Any) -> Tensor:
+        targets.append(original(*given))
+        return targets[-1]
+
+    monkeypatch.setattr(cdm, "step_target", recorded)
     monkeypatch.setattr(cdm, "denoise", lambda *given, **more: targets[-1] + (0.1 if broken else 0.0))
-    batch = {name: tensor for name, tensor in batch_of(system).items()}
-    loss = float(system.loss("train", batch, Noise(0, 0, 0, 8))[0])
+    loss = float(system.loss("train", batch_of(system), Noise(0, 0, 0, 8))[0])
     assert (loss > 1e-3) is broken
 
 

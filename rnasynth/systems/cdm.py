@@ -258,6 +258,7 @@ def unet(config: CDMConfig, condition_dim: int) -> UNet:
         injection=config.injection,
         low_resolution=config.low_px > 0,
         checkpointing=config.checkpointing,
+        patch=config.patch,
     )
 
 

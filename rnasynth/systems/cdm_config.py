@@ -76,6 +76,8 @@ class CDMConfig(Config):
     """Bring the tiles of every sample to one stain first; off as published."""
     flips: bool = True
     """Mirror and turn tiles at random (the eight symmetries of a square): tissue has no upside."""
+    patch: int = 1
+    """Side of the squares of pixels that the network sees as one, its channels side by side; 1 as published."""
     width: int = 64
     """Channels at the highest resolution."""
     multipliers: tuple[int, ...] = (1, 2, 3, 4)
@@ -121,7 +123,8 @@ class CDMConfig(Config):
 
     def __post_init__(self) -> None:
         levels = len(self.multipliers)
-        side = 2 ** (levels - 1)
+        check(self, "patch", self.patch >= 1, "at least 1")
+        side = self.patch * 2 ** (levels - 1)
         check(self, "tile_px", 16 <= self.tile_px <= 1024 and self.tile_px % side == 0, f"16 to 1024, a multiple of {side}")
         divides = self.low_px == 0 or (0 < self.low_px < self.tile_px and self.tile_px % self.low_px == 0)
         check(self, "low_px", divides, "0, or a divisor of tile_px")

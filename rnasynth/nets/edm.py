@@ -30,23 +30,28 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 Scalings = tuple[Tensor, Tensor, Tensor, Tensor]
 
-_EDGE = 2.0**-25  # half of the smallest step of 24-bit uniform numbers: keeps the normal quantile finite at 0
+_EDGE = 2.0**-24  # the step of float32 uniform numbers: keeps the normal quantile finite at 0 and 1
 
 
 class Parametrisation(Protocol):
     """How a network's output becomes an estimate of the clean image, and at which noise levels it is trained."""
 
     @property
-    def sigma_min(self) -> float: ...
+    def sigma_min(self) -> float:
+        """Lowest noise level of sampling above 0."""
 
     @property
-    def sigma_max(self) -> float: ...
+    def sigma_max(self) -> float:
+        """Noise level at which sampling begins."""
 
-    def scalings(self, sigma: Tensor) -> Scalings: ...
+    def scalings(self, sigma: Tensor) -> Scalings:
+        """Return c_skip, c_out, c_in and c_noise, each of the shape of `sigma` (B,)."""
 
-    def draw(self, uniform: Tensor) -> Tensor: ...
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Return noise levels for training, shape (B,), from uniform numbers in [0, 1)."""
 
-    def weight(self, sigma: Tensor) -> Tensor: ...
+    def weight(self, sigma: Tensor) -> Tensor:
+        """Return the weight of the squared error of the clean estimate, shape of `sigma`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,9 +68,9 @@ def blur(images: Tensor, sigma_px: float) -> Tensor:
         kernel = torch.softmax(-0.5 * (offsets / sigma_px).square(), dim=0)
         pad, shape = ((reach, reach, 0, 0), (1, 1, 1, -1)) if axis == -1 else ((0, 0, reach, reach), (1, 1, -1, 1))
         channels = images.shape[1]
-        images = F.conv2d(
-            F.pad(images, pad, mode="reflect"), kernel.view(shape).expand(channels, *shape[1:]), groups=channels
-        )
+        weight, padded = kernel.view(shape).expand(channels, *shape[1:]), F.pad(images, pad, mode="reflect")
+        with torch.autocast(images.device.type, enabled=False):  # bf16 would take grey levels from the condition
+            images = F.conv2d(padded, weight, groups=channels)
     return images
 
 

@@ -94,6 +94,13 @@ def test_level_zero_without_blur_changes_nothing_and_noise_comes_after_the_blur(
     assert torch.allclose(found, LEVELS.view(-1, 1, 1, 1) * noise, atol=1e-6) and found.dtype == torch.float32
 
 
+def test_mixed_precision_does_not_reach_the_condition() -> None:
+    low, noise = normal(4, 3, 16, 16), normal(4, 3, 16, 16, seed=1)
+    plain = corrupt_low(raise_low(lower(low, 2), 16), LEVELS, noise, blur_sigma=1.2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(corrupt_low(raise_low(lower(low, 2), 16), LEVELS, noise, blur_sigma=1.2), plain)
+
+
 @pytest.mark.parametrize(
     "level", [torch.tensor([0, 0]), torch.tensor([0.5]), torch.tensor([0.1, 1.0]), torch.tensor([-0.1, 0.0])]
 )

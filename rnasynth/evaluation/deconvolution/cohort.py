@@ -10,10 +10,10 @@ from anndata import AnnData
 from rnasynth.data.cohort import Cohort
 from rnasynth.evaluation.deconvolution.checks import cohort_agreement, fractions_of, join_types
 from rnasynth.evaluation.deconvolution.follow import CLASSES
+from rnasynth.evaluation.deconvolution.group_mode import signature_from_profiles
 from rnasynth.evaluation.deconvolution.methods import deconvolve
 from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content, simulated_signature
 from rnasynth.evaluation.deconvolution.readers import with_tiles
-from rnasynth.evaluation.deconvolution.signatures import signature_from_profiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ def rna_fractions(cohort: Cohort, *, split: str = "test", seed: int = 0, n_boot:
 
     Simulated: nu-SVR with the simulator's programmes as signature, divided by the RNA content of a cell; the planted
     fractions are the truth beside it. Other cohorts: the published fractions of `obs`, and, beside them, NNLS with a
-    signature learnt on the training samples (`signatures.signature_from_profiles`).
+    signature learnt on the training samples (`group_mode.signature_from_profiles`).
 
     Raises
     ------

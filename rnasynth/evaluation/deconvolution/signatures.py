@@ -1,4 +1,4 @@
-"""Signatures: tables of genes x cell types, their checks, and how one is learnt from bulk profiles of known fractions."""
+"""Signatures: tables of genes x cell types, their checks, and the choice of their genes."""
 
 from __future__ import annotations
 
@@ -7,69 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scipy.optimize import nnls
 
 from rnasynth.data.checks import check_raw, check_values
-from rnasynth.data.genes import dense, few, gene_ids, only_training, repeated
+from rnasynth.data.genes import few, gene_ids, repeated
 from rnasynth.errors import InputError
 
 PER_MILLION = 1e6
-
-
-def cell_type_profiles(
-    profiles: AnnData, fractions: pd.DataFrame, *, rna_content: Mapping[str, float] | pd.Series | None = None
-) -> pd.DataFrame:
-    """Estimate the mean profile of each cell type from bulk profiles whose fractions are known (group mode).
-
-    Each gene's values over the samples, scaled to a million a sample, are regressed on the fractions with coefficients of
-    zero or more; one factorisation of the fractions serves all genes.
-
-    Parameters
-    ----------
-    profiles : raw AnnData in linear units; where `obs["split"]` exists, training samples only.
-    fractions : samples x types, 0 to 1, rows that add up to 1 (to 1 %); every sample of `profiles`.
-    rna_content : type -> RNA of one of its cells, where `fractions` count cells; None: they are shares of RNA.
-
-    Returns
-    -------
-    Genes x types, in parts of a million of the type's RNA; its columns need not add up to a million exactly.
-
-    Raises
-    ------
-    SplitError : a sample that is not for training.
-    InputError : a sample without fractions, rows that do not add up, fewer samples than types, types whose fractions
-        cannot be told apart (a type that no sample has, for example).
-
-    Source: Newman et al., Nature Biotechnology 2019 (CIBERSORTx), Methods, group-mode expression purification, without its
-    noise filter.
-    """
-    only_training(profiles)
-    check_linear(profiles, allow_small=False)
-    names = [str(name) for name in profiles.obs_names]
-    table = fractions.rename(index=str)
-    if absent := [name for name in names if name not in set(table.index)]:
-        raise InputError(f"sample {few(absent)}", expected="fractions", found="none")
-    table = table.loc[names].astype(float)
-    if bad := [str(n) for n, row in table.iterrows() if not (row.min() >= 0 and abs(row.sum() - 1) <= 0.01)]:
-        raise InputError(f"fractions of {few(bad)}", expected="0 or more, adding up to 1", found="others")
-    if rna_content is not None:
-        table = rescaled(table, rna_content, "RNA", divide=False)
-    f = table.to_numpy()
-    if len(f) < f.shape[1] or np.linalg.matrix_rank(f, tol=1e-6 * len(f)) < f.shape[1]:
-        raise InputError(
-            "fractions",
-            expected=f"{f.shape[1]} types that vary on their own over as many samples or more",
-            found=f"{len(f)} samples, rank {np.linalg.matrix_rank(f, tol=1e-6 * len(f))}",
-            fix="join or drop types that are rare or always go together",
-        )
-    x = dense(profiles).astype(np.float64)
-    totals = x.sum(axis=1, keepdims=True)
-    if not (totals > 0).all():
-        raise InputError(f"sample {names[int(np.argmin(totals))]}", expected="expression", found="zeros only")
-    q, r = np.linalg.qr(f)  # |F p - y| and |R p - Q'y| differ by what no p can change
-    targets = q.T @ (x * (PER_MILLION / totals))
-    solved = np.array([nnls(r, target)[0] for target in targets.T])
-    return pd.DataFrame(solved, index=pd.Index([str(gene) for gene in profiles.var_names]), columns=table.columns)
 
 
 def signature_genes(reference: pd.DataFrame, *, per_type: int = 30, min_value: float = 1.0) -> pd.DataFrame:
@@ -77,7 +20,7 @@ def signature_genes(reference: pd.DataFrame, *, per_type: int = 30, min_value: f
 
     Parameters
     ----------
-    reference : genes x types, linear, such as `cell_type_profiles` gives.
+    reference : genes x types, linear, such as `group_mode.cell_type_profiles` gives.
     per_type : genes a type; fewer where fewer are above all other types.
     min_value : added to both sides of the ratio, in the table's unit, so that a trace is not a marker.
 
@@ -95,18 +38,6 @@ def signature_genes(reference: pd.DataFrame, *, per_type: int = 30, min_value: f
         mine = np.flatnonzero((owner == kind) & (ratio > 1))
         chosen |= {int(row) for row in mine[np.argsort(-ratio[mine], kind="stable")][:per_type]}
     return table.iloc[sorted(chosen)]
-
-
-def signature_from_profiles(
-    profiles: AnnData,
-    fractions: pd.DataFrame,
-    *,
-    per_type: int = 30,
-    rna_content: Mapping[str, float] | pd.Series | None = None,
-) -> pd.DataFrame:
-    """Learn a signature from training profiles of known fractions: `cell_type_profiles`, then `signature_genes`."""
-    reference = cell_type_profiles(profiles, fractions, rna_content=rna_content)
-    return signature_genes(reference, per_type=per_type, min_value=float(reference.to_numpy().mean()) / 10)
 
 
 def check_signature(signature: pd.DataFrame, *, allow_small: bool = False) -> pd.DataFrame:

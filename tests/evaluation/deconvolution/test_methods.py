@@ -10,16 +10,12 @@ import pytest
 from anndata import AnnData
 
 from rnasynth.data.simulate import CELL_TYPES, MARKERS, SimulationConfig, simulate_profiles
-from rnasynth.errors import InputError, SplitError
+from rnasynth.errors import InputError
 from rnasynth.evaluation.deconvolution import checks, inputs
 from rnasynth.evaluation.deconvolution import mixtures as known_mixtures
+from rnasynth.evaluation.deconvolution.group_mode import signature_from_profiles
 from rnasynth.evaluation.deconvolution.methods import deconvolve, marker_scores
-from rnasynth.evaluation.deconvolution.signatures import (
-    cell_type_profiles,
-    check_signature,
-    signature_from_profiles,
-    signature_genes,
-)
+from rnasynth.evaluation.deconvolution.signatures import check_signature, signature_genes
 
 KINDS = ["a", "b", "c"]
 
@@ -166,30 +162,6 @@ def test_markers_follow_planted_fractions_and_say_what_is_absent() -> None:
     np.testing.assert_allclose(one, expected)
     with pytest.raises(InputError, match="marker genes"):
         marker_scores(profiles, {"x": ("NOSUCHGENE",)})
-
-
-def test_group_mode_finds_the_profiles_of_the_types() -> None:
-    profiles, shares, signature = exact()
-    np.testing.assert_allclose(cell_type_profiles(profiles, shares), signature, rtol=1e-3, atol=1e-2)
-    content = {"a": 1.0, "b": 2.0, "c": 4.0}
-    cells = shares / [1.0, 2.0, 4.0]
-    cells = cells.div(cells.sum(axis=1), axis=0)
-    np.testing.assert_allclose(cell_type_profiles(profiles, cells, rna_content=content), signature, rtol=1e-3, atol=1e-2)
-    wrong = np.abs(cell_type_profiles(profiles, cells) - signature).to_numpy().mean()
-    assert wrong > 100  # cells taken for RNA: the profiles are off
-
-
-def test_group_mode_asks_for_training_samples_and_whole_fractions() -> None:
-    profiles, shares, _ = exact()
-    with pytest.raises(InputError, match="sample s11"):
-        cell_type_profiles(profiles, shares.iloc[:-1])
-    with pytest.raises(InputError, match="adding up to 1"):
-        cell_type_profiles(profiles, 0.5 * shares)
-    with pytest.raises(InputError, match="vary on their own"):
-        cell_type_profiles(profiles, shares.assign(d=0.0))
-    profiles.obs["split"] = ["train"] * 11 + ["test"]
-    with pytest.raises(SplitError, match="s11"):
-        cell_type_profiles(profiles, shares)
 
 
 def test_signature_learnt_on_training_patients_deconvolves_new_ones() -> None:

@@ -8,10 +8,10 @@ and from the latent that the generator is given. Where the second lies well belo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
@@ -90,10 +90,11 @@ def follow_area(
     cohort : with tiles; ridge regressions are fitted on the training samples, their penalty is chosen on the validation's.
     tiles_per_profile : generated tiles of each profile, whose areas are averaged.
     seed : of the generator's noise, the bootstrap and the permutations.
-    split : the held-out split.
+    split : the held-out split ("val" would choose the ridge's penalty by the samples that it is judged on).
     mpp_um : um/px at which areas are measured; None: the coarser of the store's and the generator's. A real tile keeps
         its whole field, also where a generated tile shows less.
-    max_samples : so many held-out samples at most, evenly spaced in the cohort's order; None: all.
+    max_samples : tiles are made of so many held-out samples at most, evenly spaced in the cohort's order; None: of all.
+        Ridge regressions are judged on all of them.
     real_per_sample : at most so many real tiles of a sample, the first ones.
     n_boot, n_permutations : of the intervals and the p value.
 
@@ -112,52 +113,33 @@ def follow_area(
     """
     if split == "train":
         raise SplitError(f"cohort {cohort.name}", expected="a held-out split", found="train", fix="use val or test")
-    held_out, tile_ids = with_tiles(cohort, split)
+    parts = [with_tiles(cohort, name)[0] for name in ("train", "val", split)]
+    held_out = parts[-1]
+    chosen = np.arange(held_out.n_obs)
     if max_samples is not None and held_out.n_obs > max_samples:
-        held_out = held_out[np.linspace(0, held_out.n_obs - 1, max_samples).round().astype(int)].copy()
-    if held_out.n_obs < 3:
+        chosen = np.linspace(0, held_out.n_obs - 1, max_samples).round().astype(int)
+    if len(chosen) < 3:
         raise InputError(f"cohort {cohort.name}, split {split}", expected="three samples with tiles", found="fewer")
     assert cohort.tiles is not None
-    store_um = float(cohort.tiles.index["mpp_um"].median())
-    wanted_um = max(store_um, float(generator.mpp_um)) if mpp_um is None else float(mpp_um)
-
-    def measured(tiles: NDArray[np.uint8], of_um: float) -> NDArray[np.float64]:
-        return haematoxylin_area(at_mpp(tiles, of_um, wanted_um))
-
-    def real_of(profiles: AnnData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean area of each sample's real tiles, and of two halves of them (N, 2)."""
-        assert cohort.tiles is not None
-        means, halves = [], []
-        for name in profiles.obs_names:
-            tiles = at_mpp(cohort.tiles.read_batch(tile_ids[str(name)][:real_per_sample]), store_um, wanted_um)
-            areas = haematoxylin_area(tiles)
-            middle = tiles.shape[2] // 2
-            pair = (areas[::2], areas[1::2]) if len(areas) > 1 else map(haematoxylin_area, np.split(tiles, [middle], axis=2))
-            means.append(areas.mean())
-            halves.append([half.mean() for half in pair])
-        return np.array(means), np.array(halves)
-
-    made = []
-    for start in range(0, held_out.n_obs, CHUNK):
-        for tiles in generator.generate(held_out[start : start + CHUNK].copy(), tiles_per_profile, seed=seed):
-            made.append(measured(tiles, float(generator.mpp_um)).mean())
-    real, halves = real_of(held_out)
-    train, val = with_tiles(cohort, "train")[0], with_tiles(cohort, "val")[0]
-    targets = real_of(train)[0], real_of(val)[0]
-    inputs = {"ridge_genes": [log_genes(part, train) for part in (train, val, held_out)]}
-    encoder = getattr(generator, "encoder", None)
-    if encoder is not None:
-        inputs["ridge_latent"] = [np.asarray(encoder.encode(part), np.float64) for part in (train, val, held_out)]
-    obs = held_out.obs
-    by_section = cohort.split_by == "section"
-    table = pd.DataFrame({"sample_id": obs["sample_id"].astype(str), "tissue": obs["tissue"].astype(str)})
-    table["group"], table["real"], table["generated"] = obs["split_group"].astype(str), real, made
+    store_um, made_um = float(cohort.tiles.index["mpp_um"].median()), float(generator.mpp_um)
+    wanted_um = max(store_um, made_um) if mpp_um is None else float(mpp_um)
+    made = np.full(held_out.n_obs, math.nan)
+    for start in range(0, len(chosen), CHUNK):
+        rows = chosen[start : start + CHUNK]
+        for row, tiles in zip(rows, generator.generate(held_out[rows].copy(), tiles_per_profile, seed=seed), strict=True):
+            made[row] = haematoxylin_area(at_mpp(tiles, made_um, wanted_um)).mean()
+    (y_train, _), (y_val, _), (real, halves) = (_real_areas(cohort, part, wanted_um, real_per_sample) for part in parts)
+    table = held_out.obs[["sample_id", "tissue", "split_group"]].astype(str).reset_index(drop=True)
+    table = table.rename(columns={"split_group": "group"}).assign(real=real, generated=made)
+    inputs = {"ridge_genes": log_genes(parts, parts[0])}
+    if (encoder := getattr(generator, "encoder", None)) is not None:
+        inputs["ridge_latent"] = [np.asarray(encoder.encode(part), np.float64) for part in parts]
     for name, (x_train, x_val, x_test) in inputs.items():
-        table[name] = ridge(x_train, targets[0], x_val, targets[1]).predict(x_test)
+        table[name] = ridge(x_train, y_train, x_val, y_val).predict(x_test)
     return area_report(
-        table.reset_index(drop=True),
+        table,
         halves,
-        strata="section" if by_section else "tissue",
+        strata="section" if cohort.split_by == "section" else "tissue",
         mpp_um=wanted_um,
         tiles_per_profile=tiles_per_profile,
         seed=seed,
@@ -166,10 +148,10 @@ def follow_area(
     )
 
 
-def log_genes(profiles: AnnData, train: AnnData, n_genes: int = N_GENES) -> NDArray[np.float64]:
-    """Return log1p of values per 10,000 of the genes of largest variance among training samples, shape (n, n_genes).
+def log_genes(parts: Sequence[AnnData], train: AnnData, n_genes: int = N_GENES) -> list[NDArray[np.float64]]:
+    """Return log1p of values per 10,000 of the genes of largest variance among training samples, (n, n_genes) each.
 
-    z-scores are taken as they are. `profiles` and `train` hold the same genes in the same order.
+    z-scores are taken as they are. All hold the same genes in the same order.
     """
 
     def logs(part: AnnData) -> NDArray[np.float64]:
@@ -179,7 +161,25 @@ def log_genes(profiles: AnnData, train: AnnData, n_genes: int = N_GENES) -> NDAr
         return np.log1p(1e4 * x / np.maximum(x.sum(axis=1, keepdims=True), 1e-12))
 
     chosen = np.sort(np.argsort(-logs(train).var(axis=0), kind="stable")[:n_genes])
-    return logs(profiles)[:, chosen]
+    return [logs(part)[:, chosen] for part in parts]
+
+
+def _real_areas(
+    cohort: Cohort, profiles: AnnData, mpp_um: float, limit: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean area of each sample's real tiles (N,), and of two halves of them (N, 2): of its tiles, or of its one tile."""
+    assert cohort.tiles is not None
+    store = cohort.tiles
+    px = max(4, round(store.tile_px * float(store.index["mpp_um"].median()) / mpp_um))
+    tile_ids = {str(name): rows["tile_id"].to_numpy() for name, rows in store.index.groupby("sample_id", observed=True)}
+    means, halves = [], []
+    for name in profiles.obs_names:
+        tiles = store.read_batch(tile_ids[str(name)][:limit], px=px)
+        areas = haematoxylin_area(tiles)
+        pair = (areas[::2], areas[1::2]) if len(areas) > 1 else map(haematoxylin_area, np.split(tiles, [px // 2], axis=2))
+        means.append(areas.mean())
+        halves.append([half.mean() for half in pair])
+    return np.array(means), np.array(halves)
 
 
 def ridge(x_train: NDArray[Any], y_train: NDArray[Any], x_val: NDArray[Any], y_val: NDArray[Any]) -> Any:

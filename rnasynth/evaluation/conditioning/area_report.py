@@ -32,7 +32,8 @@ class AreaReport:
     strata : within what profiles were shuffled: "tissue" or "section".
     unit : what the intervals resample, see `stats.resampling_units`.
     mpp_um : um/px at which areas were measured. tiles_per_profile : generated tiles of each profile.
-    table : one row a sample: sample_id, tissue, group, real, generated, ridge_genes, ridge_latent.
+    table : one row a sample: sample_id, tissue, group, real, generated (NaN where no tile was made), ridge_genes,
+        ridge_latent. Correlations of ridge regression are over all of them, those of generated tiles over the others.
     """
 
     numbers: dict[str, Interval]
@@ -70,7 +71,7 @@ class AreaReport:
     @property
     def points(self) -> pd.DataFrame:
         """One row a sample for `plots.scatter_against`: x (real area), y (generated area), group (tissue)."""
-        return self.table[["real", "generated", "tissue"]].set_axis(["x", "y", "group"], axis=1)
+        return self.table.dropna(subset=["generated"])[["real", "generated", "tissue"]].set_axis(["x", "y", "group"], axis=1)
 
     def _rows(self, names: list[str]) -> pd.DataFrame:
         found = [(self.labels[name], self.numbers[name]) for name in names]
@@ -134,37 +135,40 @@ def area_report(
 
     Parameters
     ----------
-    table : columns sample_id, tissue, group, real, generated, ridge_genes and, where there is an encoder, ridge_latent.
+    table : columns sample_id, tissue, group, real, generated (NaN where no tile was made), ridge_genes and, where there is
+        an encoder, ridge_latent.
     halves : area of two halves of each sample's real tissue, shape (N, 2).
     strata : "section" shuffles profiles within `group`, "tissue" within `tissue`.
     mpp_um, tiles_per_profile : for the report. seed, n_boot, n_permutations : of intervals and shuffles.
     """
-    real, made = table["real"].to_numpy(), table["generated"].to_numpy()
-    within = table["group" if strata == "section" else "tissue"].to_numpy(dtype=str)
-    units, unit = resampling_units(table["group"].to_numpy(dtype=str))
+    shown = table[table["generated"].notna()]
+    _, unit = resampling_units(table["group"].to_numpy(dtype=str))
 
-    def interval(statistic: Any, *columns: NDArray[Any]) -> Interval:
+    def interval(statistic: Any, rows: pd.DataFrame, *columns: NDArray[Any]) -> Interval:
+        units, _ = resampling_units(rows["group"].to_numpy(dtype=str))
         return bootstrap(statistic, *columns, groups=units, n_boot=n_boot, seed=seed)
 
     def less(reference: NDArray[Any], one: NDArray[Any], other: NDArray[Any]) -> float:
         return spearman(one, reference) - spearman(other, reference)
 
+    real, made, genes = (shown[name].to_numpy() for name in ("real", "generated", "ridge_genes"))
+    within = shown["group" if strata == "section" else "tissue"].to_numpy(dtype=str)
     numbers = {
-        "follow": interval(spearman, made, real),
-        "follow_within": interval(_spearman_within, made, real, within),
+        "follow": interval(spearman, shown, made, real),
+        "follow_within": interval(_spearman_within, shown, made, real, within),
         "follow_shuffled": _shuffled(made, real, within, n_permutations, seed),
-        "real_halves": interval(spearman, halves[:, 0], halves[:, 1]),
-        "area_real": interval(np.mean, real),
-        "area_generated": interval(np.mean, made),
-        "area_difference": interval(np.mean, made - real),
+        "follow_minus_genes": interval(less, shown, real, made, genes),
+        "real_halves": interval(spearman, table, halves[:, 0], halves[:, 1]),
+        "area_real": interval(np.mean, shown, real),
+        "area_generated": interval(np.mean, shown, made),
+        "area_difference": interval(np.mean, shown, made - real),
     }
-    genes = table["ridge_genes"].to_numpy()
-    numbers["ridge_genes"] = interval(spearman, genes, real)
-    numbers["follow_minus_genes"] = interval(less, real, made, genes)
+    every, genes = table["real"].to_numpy(), table["ridge_genes"].to_numpy()
+    numbers["ridge_genes"] = interval(spearman, table, genes, every)
     if "ridge_latent" in table:
         latent = table["ridge_latent"].to_numpy()
-        numbers["ridge_latent"] = interval(spearman, latent, real)
-        numbers["latent_minus_genes"] = interval(less, real, latent, genes)
+        numbers["ridge_latent"] = interval(spearman, table, latent, every)
+        numbers["latent_minus_genes"] = interval(less, table, every, latent, genes)
     p = permutation_p(spearman, real, made, within=within, n_permutations=n_permutations, seed=seed)
     labels = {
         "follow": "generated from the own profile",

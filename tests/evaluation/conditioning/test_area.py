@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort, load_cohort
+from rnasynth.data.pixels import resize
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.area import at_mpp, follow_area, haematoxylin_area, log_genes, ridge
 from rnasynth.evaluation.conditioning.area_report import AreaReport
@@ -41,7 +42,7 @@ class Store:
         self.index = pd.DataFrame({"tile_id": np.arange(len(repeated)), "sample_id": repeated, "mpp_um": 2.0})
 
     def read_batch(self, tile_ids: NDArray[Any], px: int | None = None) -> NDArray[np.uint8]:
-        return self.tiles[np.asarray(tile_ids)]
+        return np.stack([resize(tile, px or PX) for tile in self.tiles[np.asarray(tile_ids)]])
 
 
 def area_of(profiles: anndata.AnnData) -> NDArray[np.float64]:
@@ -212,20 +213,22 @@ def test_an_encoder_that_loses_the_genes_is_named_the_bottleneck(cohort: Cohort,
 def test_ridge_learns_from_training_and_chooses_by_validation_alone(cohort: Cohort) -> None:
     """Shuffled training targets leave nothing: what is read in the test samples was learnt."""
     parts = [cohort.only(split).profiles for split in ("train", "val", "test")]
-    x = [log_genes(part, parts[0]) for part in parts]
+    x = log_genes(parts, parts[0])
     y = [area_of(part) for part in parts]
     assert spearman(ridge(x[0], y[0], x[1], y[1]).predict(x[2]), y[2]) > 0.9
     order = np.random.default_rng(0).permutation(len(y[0]))
     assert spearman(ridge(x[0], y[0][order], x[1], y[1]).predict(x[2]), y[2]) < 0.7
-    chosen = log_genes(parts[2], parts[0], n_genes=10)
-    variances = log_genes(parts[0], parts[0]).var(axis=0)
+    chosen = log_genes(parts, parts[0], n_genes=10)[2]
+    variances = x[0].var(axis=0)
     np.testing.assert_allclose(chosen, x[2][:, np.sort(np.argsort(-variances)[:10])])
 
 
 def test_a_finer_generator_is_measured_at_the_stores_pixels(cohort: Cohort) -> None:
     """Averaging sixteen pixels of independent noise to one leaves no pixel as it was; the um/px is the same for both."""
     report = found(cohort, Fine(), max_samples=9)
-    assert report.mpp_um == 2.0 and len(report.table) == 9
+    assert report.mpp_um == 2.0 and len(report.points) == 9 and report.numbers["follow"].n == 9
+    assert report.numbers["ridge_genes"].n == PATIENTS // 3  # costs no tile, so it is judged on all
+    assert len(report.table) == PATIENTS // 3
     assert found(cohort, Painter(), mpp_um=4.0).mpp_um == 4.0
 
 

@@ -59,7 +59,6 @@ def karras_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0,
     share = torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)
     first, last = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     levels = (first + share * (last - first)) ** rho
-    levels[0] = sigma_max  # not its rounded power
     return torch.cat([levels, levels.new_zeros(1)])
 
 

@@ -109,7 +109,7 @@ class ResidualBlock(nn.Module):
         self.groups = groups_of(after)
         self.dropout = dropout
         self.conv_after = nn.Conv2d(after, after, 3, padding=1)
-        self.shortcut = nn.Conv2d(before, after, 1) if before != after else nn.Identity()
+        self.shortcut = nn.Linear(before, after) if before != after else None
         nn.init.zeros_(self.conv_after.weight)
         if self.conv_after.bias is not None:
             nn.init.zeros_(self.conv_after.bias)
@@ -121,8 +121,11 @@ class ResidualBlock(nn.Module):
         hidden = norm_silu(hidden, 1 + scale.float(), shift, groups=self.groups)
         if self.dropout and self.training:
             hidden = functional.dropout(hidden, self.dropout)
-        out: Tensor = self.shortcut(image) + self.conv_after(hidden)
-        return out
+        hidden = self.conv_after(hidden)
+        if self.shortcut is None:
+            return image + hidden
+        short: Tensor = self.shortcut(image.permute(0, 2, 3, 1))  # as a matrix product: a 1x1 convolution may be slow
+        return short.permute(0, 3, 1, 2) + hidden
 
 
 class Stage(nn.Module):

@@ -250,12 +250,14 @@ def test_bfloat16_stays_near_float32() -> None:
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
+@pytest.mark.parametrize("learning", [False, True])
 @pytest.mark.parametrize("keys", [4, 300])
-def test_attention_equals_its_formula(keys: int) -> None:
+def test_attention_equals_its_formula(keys: int, learning: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, n, 16, generator=generator) for n in (20, keys, keys))
     weights = torch.einsum("bhnd,bhmd->bhnm", query, key).div(4.0).softmax(-1)
-    assert torch.allclose(attend(query, key, value), torch.einsum("bhnm,bhmd->bhnd", weights, value), atol=1e-5)
+    ours = attend(query.requires_grad_(learning), key, value)
+    assert torch.allclose(ours, torch.einsum("bhnm,bhmd->bhnd", weights, value), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from rnasynth.evaluation.sampling_map import BOUNDS, MEASURES, SamplingMap, jack
 from rnasynth.evaluation.stats import Interval, spearman
 from rnasynth.features import FeatureNetwork, StainTexture, extract, same_stain
 
+KEY = "unet"  # of a diffusion stage's network, whose evaluations are counted
 FLOOR_DRAWS = 8  # draws of training tiles, each as many as a setting's tiles
 METHODS = {"heun": "Heun", "dpm2m": "DPM-Solver++(2M)", "euler": "Euler"}
 
@@ -224,8 +225,8 @@ class _Counter:
     """Counts the rows that a generator's network is given, where it has one that can be watched."""
 
     def __init__(self, generator: Any) -> None:
-        best = getattr(getattr(generator, "system", None), "best", None)
-        self.network = best("unet") if callable(best) else None
+        system = getattr(generator, "system", None)
+        self.network = system.best(KEY) if KEY in getattr(system, "networks", {}) else None
         self.rows = 0
 
     def __enter__(self) -> _Counter:

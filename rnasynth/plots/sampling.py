@@ -65,6 +65,7 @@ def quality(
                             textcoords="offset points",
                             ha="right" if late else "left",
                             fontsize=9,
+                            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0},
                             arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.8},
                         )
             if bands and y_label in bands:

@@ -179,17 +179,17 @@ def test_evaluations_are_counted_in_the_network_where_it_can_be_watched(cohort: 
     """Guidance inside an interval of noise levels doubles only some evaluations: what is told is an upper bound."""
 
     class System:
-        network = Watched()
+        networks = nn.ModuleDict({"unet": Watched()})
 
-        def best(self, _key: str) -> nn.Module:
-            return self.network
+        def best(self, key: str) -> nn.Module:
+            return self.networks[key]
 
     class Counted(Fake):
         system = System()
 
         def generate(self, profiles: anndata.AnnData, n: int, seed: int = 0, *, batch: int = 64) -> NDArray[np.uint8]:
             for _ in range(7):
-                self.system.network(torch.zeros(profiles.n_obs * n, 1))
+                self.system.best("unet")(torch.zeros(profiles.n_obs * n, 1))
             return super().generate(profiles, n, seed, batch=batch)
 
     assert measure([Entry("counted", Counted())], cohort).row("counted")["evaluations"] == 7

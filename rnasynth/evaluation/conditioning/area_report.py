@@ -58,6 +58,11 @@ class AreaReport:
         return None if found is None else bool(found.value < -ENCODER_MARGIN)
 
     @property
+    def area_is_right(self) -> bool:
+        """Whether the mean areas of generated and real tiles lie within 0.05 of each other."""
+        return bool(abs(self.numbers["area_difference"].value) <= AREA_MARGIN)
+
+    @property
     def correlations(self) -> pd.DataFrame:
         """One row a correlation for `plots.intervals`: label, value, low, high."""
         names = ("follow", "follow_shuffled", "ridge_latent", "ridge_genes", "real_halves")
@@ -88,13 +93,15 @@ class AreaReport:
             f" {n['ridge_genes']}"
         )
         off = n["area_difference"]
-        if off.low <= 0 <= off.high:
-            shade = "not measurably different"
-        elif abs(off.value) <= AREA_MARGIN:
-            shade = f"within {AREA_MARGIN:g}, if measurably {'darker' if off.value > 0 else 'lighter'}"
-        else:
+        if not self.area_is_right:
             shade = f"too {'dark' if off.value > 0 else 'light'} by more than {AREA_MARGIN:g}"
-        told.append(f"mean area {n['area_generated']} generated, {n['area_real']} real: {shade}")
+        else:
+            shade = f"within {AREA_MARGIN:g}"
+        if off.low > 0 or off.high < 0:
+            shade += f", measurably {'darker' if off.value > 0 else 'lighter'}"
+        else:
+            shade += ", not measurably different"
+        told.append(f"mean area {n['area_generated']} generated, {n['area_real']} real: {shade} (difference {off})")
         words = "; ".join(told) + "."
         return words[0].upper() + words[1:]
 

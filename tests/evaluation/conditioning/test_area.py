@@ -199,7 +199,9 @@ def test_too_dark_is_said(cohort: Cohort) -> None:
     dark = found(cohort, Painter(shift=0.1))
     assert dark.follows and dark.numbers["area_difference"].value == pytest.approx(0.1, abs=0.01)
     assert "too dark by more than 0.05" in dark.verdict()
-    assert "if measurably darker" in found(cohort, Painter(shift=0.03)).verdict()
+    assert not dark.area_is_right and "measurably darker" in dark.verdict()
+    light = found(cohort, Painter(shift=-0.03))
+    assert light.area_is_right and "within 0.05, measurably lighter" in light.verdict()
 
 
 def test_an_encoder_that_loses_the_genes_is_named_the_bottleneck(cohort: Cohort, heard: AreaReport) -> None:

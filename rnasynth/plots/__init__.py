@@ -6,6 +6,7 @@ tell apart. A function here computes nothing that a page reports: what it draws 
 
 from rnasynth.plots.charts import box_by_group, composition, curves, embedding, histograms, intervals, spectrum
 from rnasynth.plots.latent import map_of_sets, scatter_against
+from rnasynth.plots.perturb import dose_response
 from rnasynth.plots.ratings import paired_scores, rater_differences
 from rnasynth.plots.style import colour_of, marker_of
 from rnasynth.plots.survival import kaplan_meier
@@ -16,6 +17,7 @@ __all__ = [
     "colour_of",
     "composition",
     "curves",
+    "dose_response",
     "embedding",
     "histograms",
     "intervals",

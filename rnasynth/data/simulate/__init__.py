@@ -23,7 +23,13 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from rnasynth import files
-from rnasynth.data.simulate.counterfactual import counterfactual_profiles, in_tissue, stored_config
+from rnasynth.data.simulate.counterfactual import (
+    counterfactual_profiles,
+    in_tissue,
+    stored_config,
+    tiles_with_more,
+    with_more,
+)
 from rnasynth.data.simulate.design import (
     CELL_TYPES,
     MARKERS,
@@ -199,6 +205,8 @@ __all__ = [
     "simulate_profiles",
     "stored_config",
     "tile_fractions",
+    "tiles_with_more",
     "transmit",
     "unmix",
+    "with_more",
 ]

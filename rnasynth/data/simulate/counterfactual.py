@@ -1,4 +1,4 @@
-"""What a simulated patient's profile would be in another tissue: the truth that a shift in a latent is compared with."""
+"""What a simulated patient would be in another tissue, or with more cells of a type: the truth for shifts and changes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ import numpy as np
 import pandas as pd
 
 from rnasynth import files
-from rnasynth.data.simulate.design import FRACTION_FLOOR, MEAN_FRACTIONS, TISSUES, SimulationConfig, patient_name
-from rnasynth.data.simulate.profiles import Patient, expression, gene_names, gene_programmes, make_patient
+from rnasynth.data.simulate.design import CELL_TYPES, FRACTION_FLOOR, MEAN_FRACTIONS, TISSUES, SimulationConfig, patient_name
+from rnasynth.data.simulate.profiles import (
+    Patient,
+    expression,
+    gene_names,
+    gene_programmes,
+    make_patient,
+    tile_fractions,
+)
+from rnasynth.data.simulate.render import render_tile
 from rnasynth.errors import InputError
 
 
@@ -84,3 +92,41 @@ def stored_config(folder: Path) -> SimulationConfig:
     if not path.is_file():
         raise InputError(str(folder), expected="the folder of a simulated cohort", found="no simulated.json")
     return SimulationConfig.from_dict(files.read_json(path)["config"])
+
+
+def with_more(fractions: np.ndarray, kind: str, log2_fold: float) -> np.ndarray:
+    """Return cell fractions (..., 7) with 2**log2_fold times as many cells of one type, divided by their sum.
+
+    Raises
+    ------
+    InputError : no such type.
+    """
+    if kind not in CELL_TYPES:
+        raise InputError(f"cell type {kind!r}", expected=f"one of {', '.join(CELL_TYPES)}", found="unknown")
+    made = np.array(fractions, dtype=np.float64)
+    made[..., CELL_TYPES.index(kind)] *= 2.0**log2_fold
+    return np.asarray(made / made.sum(axis=-1, keepdims=True))
+
+
+def tiles_with_more(config: SimulationConfig, patient_id: str, kind: str, log2_fold: float, tiles: int) -> np.ndarray:
+    """Render a patient's first tiles as they would be with more, or fewer, cells of one type.
+
+    Each tile's own fractions are changed by `with_more`; all that is random in it (the scene's layout, the stain, the
+    camera's noise) is drawn from the same streams, so that a tile is compared with itself. At 0 it is the cohort's tile.
+
+    Returns
+    -------
+    Shape (tiles, tile_px, tile_px, 3), uint8.
+
+    Raises
+    ------
+    InputError : no such patient or type.
+    """
+    numbers = {patient_name(number): number for number in range(config.patients)}
+    if patient_id not in numbers:
+        raise InputError(f"patient {patient_id!r}", expected=f"one of the cohort's {config.patients}", found="unknown")
+    number = numbers[patient_id]
+    person = make_patient(config, number)
+    shares = [with_more(tile_fractions(config, person, tile), kind, log2_fold) for tile in range(tiles)]
+    drawn = [render_tile(config, number, tile, fractions=share).image for tile, share in enumerate(shares)]
+    return np.stack(drawn)

@@ -101,7 +101,7 @@ def test_a_types_profile_keeps_sample_ids_and_totals() -> None:
 
 
 def test_group_mode_of_cibersortx_is_imported(tmp_path: Path) -> None:
-    profiles, shares, signature = exact()
+    profiles, _, signature = exact()
     path, errors = tmp_path / "job_GEPs_Filtered.txt", tmp_path / "job_GEPs_StdErrs.txt"
     table = signature.astype(object).rename_axis("NAME")
     table.iloc[3, 1] = "NA"

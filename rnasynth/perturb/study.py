@@ -1,0 +1,313 @@
+"""The book's perturbations: which changes are tried on which cohort, what they should raise, and what proves the reading.
+
+Where nothing happens in generated tiles, either the generator does not listen or the reading does not see. So the same
+readers read tiles in which the truth is known to have changed: on the simulated cohort the simulator's own tiles of each
+patient with more cells of the type; on real tissue, where no such tiles exist, real tiles of samples that differ by nature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from rnasynth.data.cohort import Cohort
+from rnasynth.data.genes import locate
+from rnasynth.data.simulate import MARKERS, stored_config, tiles_with_more
+from rnasynth.errors import InputError, PartialFailure
+from rnasynth.evaluation.cells.models import default_nuclei
+from rnasynth.evaluation.cells.nuclei import resampled
+from rnasynth.evaluation.deconvolution.checks import fractions_of, join_types
+from rnasynth.evaluation.deconvolution.follow import CLASSES
+from rnasynth.evaluation.deconvolution.inputs import read_marker_lists, signature_folder
+from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content
+from rnasynth.evaluation.deconvolution.readers import TileReader, mpp_at, real_tiles, with_tiles
+from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units, spearman
+from rnasynth.perturb.changes import Change, gene_change, programme_change
+from rnasynth.perturb.effects import DOSES, TileGenerator, measure, with_index
+from rnasynth.perturb.pure import class_profiles, programmes, spaced, with_fractions
+from rnasynth.perturb.reading import HaematoxylinArea, NucleiDensity, nuclei_countable, read_all
+from rnasynth.perturb.report import EffectReport, report_of
+
+TRUTH = "simulator (control)"
+SIMULATED_KINDS = ("lymphocyte", "fibroblast", "epithelial")  # whose programmes are changed on the simulated cohort
+#: Genes that are changed on real tissue, and the class of cells that each should raise; set before anything was seen.
+GENES = {"ERBB2": "epithelial", "COL1A1": "fibroblast"}
+IMMUNE_LISTS = ("T cells", "B lineage", "Monocytic lineage")  # of MCP-counter
+IMMUNE = "haematopoietic"
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """Perturbations of a cohort's held-out profiles.
+
+    Attributes
+    ----------
+    report : effects of the generator, joined with those of the simulator's own tiles where there are any.
+    source : the generator's name in the report.
+    real : rows for a chart on real tissue: label (change: quantity), value, low, high (Spearman's correlation over held-out
+        samples of the changed genes' expression and the quantity in the real tiles); empty on simulated data.
+    countable : whether nuclei are counted at the generators' pixel size, and the control's ratio.
+    read_genes : change -> how many of its genes the generator reads, of how many; empty where it does not say.
+    n : held-out samples.
+    """
+
+    report: EffectReport
+    source: str
+    real: pd.DataFrame
+    countable: tuple[bool, Interval]
+    read_genes: dict[str, tuple[int, int]]
+    n: int
+
+    def notes(self) -> list[str]:
+        """Say in words what was and what was not seen, and what the controls allow to conclude."""
+        named = self.report.named(self.source)
+        risen = [change for change, rises in named.items() if rises]
+        told = [
+            f"{self.source}: {len(risen)} of {len(named)} changes raise what they should"
+            + (f" ({', '.join(risen)})" if risen else "")
+            + " (one-sided sign flips, Holm over the changes, and the whole interval above matched random genes). Other "
+            "quantities in the table are uncorrected."
+        ]
+        truth = self.report.named(TRUTH)
+        seen = [change for change, rises in truth.items() if rises]
+        if truth:
+            told.append(
+                f"In the simulator's own tiles of the same patients {len(seen)} of {len(truth)} are read"
+                + (f" ({', '.join(seen)})" if seen else "")
+                + "."
+            )
+        elif len(self.real):
+            seen = [str(row["change"]) for row in self.real.to_dict("records") if row["low"] > 0]
+            told.append(
+                f"In real tiles {len(seen)} of {len(self.real)} of these quantities go with the amount of the same RNA"
+                + (f" ({', '.join(seen)})" if seen else "")
+                + ": an association, not an effect, but it shows what the reading can see."
+            )
+        deaf = [change for change in seen if change in named and not named[change]]
+        if deaf:
+            told.append(f"For {', '.join(deaf)} the reading works: the weak part is the generator, or reading its tiles.")
+        blind = [change for change, rises in named.items() if change not in seen and not rises]
+        if blind:
+            told.append(f"For {', '.join(blind)} the control shows nothing either: nothing can be said of the generator.")
+        unsure = [change for change in risen if change not in seen]
+        if unsure:
+            told.append(f"For {', '.join(unsure)} the control does not show that what rises is what it is called.")
+        for name, (own, every) in self.read_genes.items():
+            if own < every:
+                told.append(f"Of {name} the generator reads {own:,} of {every:,} genes.")
+        yes, ratio = self.countable
+        told.append(
+            f"Brought to the generator's pixel size, real tiles show {ratio} times as many nuclei: they are "
+            + ("counted too." if yes else "not counted here.")
+        )
+        return told
+
+
+def readable(cohort: Cohort, training: pd.DataFrame) -> pd.DataFrame:
+    """Add to a training table of classes the simulator's own types, so that a reader learns both."""
+    if not cohort.simulated:
+        return training
+    own = fractions_of(cohort.only("train").profiles).loc[training.index]
+    return training.join(own[[kind for kind in own if kind not in training]])
+
+
+def planned(cohort: Cohort, profiles: AnnData) -> list[Change]:
+    """Return the changes that are tried on a cohort's held-out profiles, each with what it should raise.
+
+    Simulated: the planted programmes of three cell types. Otherwise ERBB2, COL1A1, MCP-counter's T cells, B lineage and
+    monocytic lineage as one set (the embedded markers of lymphocytes and macrophages where its lists are not at hand), and
+    the haematopoietic programme as the training samples' published fractions give it; those that the cohort can have.
+
+    Raises
+    ------
+    InputError : none of them can be made.
+    """
+    if cohort.simulated:
+        fractions, content, reference = fractions_of(profiles), simulated_rna_content(), programmes(cohort)
+        return [
+            programme_change(profiles, reference, fractions, kind, rna_content=content, raises=kind)
+            for kind in SIMULATED_KINDS
+        ]
+    changes = []
+    sets: dict[str, tuple[tuple[str, ...], str]] = {gene: ((gene,), raises) for gene, raises in GENES.items()}
+    name, genes = immune_genes()
+    sets[name] = (genes, IMMUNE)
+    for words, (members, raises) in sets.items():
+        if any(locate(list(members), profiles, duplicates="first")):
+            changes.append(gene_change(profiles, members, name=words, raises=raises))
+    if any(column.startswith("fraction_") for column in profiles.obs):
+        types = class_profiles(cohort)
+        known = join_types(fractions_of(profiles), CLASSES)
+        changes.append(programme_change(profiles, types.means, known, IMMUNE, raises=IMMUNE))
+    if not changes:
+        raise InputError(f"cohort {cohort.name}", expected=f"genes such as {', '.join(GENES)}", found="none of them")
+    return changes
+
+
+def immune_genes() -> tuple[str, tuple[str, ...]]:
+    """Return the name and the genes of the immune set: MCP-counter's lists where they are at hand, else embedded markers."""
+    try:
+        lists = read_marker_lists(signature_folder() / "MCPcounter_genes.txt")
+    except (InputError, PartialFailure):
+        return "immune markers", (*MARKERS["lymphocyte"], *MARKERS["macrophage"])
+    return "immune (MCP-counter)", tuple(dict.fromkeys(gene for name in IMMUNE_LISTS for gene in lists[name]))
+
+
+def study(
+    source: str,
+    generator: TileGenerator,
+    cohort: Cohort,
+    reader: TileReader,
+    *,
+    doses: Sequence[float] = DOSES,
+    tiles_per_profile: int = 3,
+    max_profiles: int = 40,
+    controls: int = 4,
+    seed: int = 0,
+) -> Study:
+    """Change held-out profiles as planned, generate with the same noise, read, and put the control beside it.
+
+    Parameters
+    ----------
+    source : the generator in words.
+    generator : see `effects.measure`. Genes of its encoder's transform, where it has one, are those of the matched sets.
+    cohort : with tiles.
+    reader : of fractions, learnt on real tiles of training samples (see `readable`); the haematoxylin area, and nuclei
+        where page 12's control allows, are read beside it.
+    max_profiles : held-out samples at most, evenly spaced in the cohort's order.
+    tiles_per_profile, controls, doses, seed : see `effects.measure`.
+    """
+    profiles = spaced(with_fractions(with_tiles(cohort, "test")), max_profiles)
+    changes = planned(cohort, profiles)
+    model = default_nuclei()
+    countable = nuclei_countable(cohort, profiles, model, px=generator.px, seed=seed)
+    among = _genes_of(generator)
+    readers: list[TileReader] = [reader, HaematoxylinArea()]
+    report = measure(
+        source,
+        generator,
+        profiles,
+        changes,
+        readers,
+        doses=doses,
+        tiles_per_profile=tiles_per_profile,
+        controls=controls,
+        among=among,
+        seed=seed,
+    )
+    if countable[0]:
+        unnamed = [replace(change, raises="") for change in changes]
+        counted = measure(
+            source,
+            generator,
+            profiles,
+            unnamed,
+            [NucleiDensity(model)],
+            doses=[min(doses), max(doses)],
+            tiles_per_profile=1,
+            controls=0,
+            seed=seed,
+        )
+        report = report.joined(counted)
+    real = pd.DataFrame()
+    if cohort.simulated:
+        also = [NucleiDensity(model)] if countable[0] else []
+        truth = simulated_truth(cohort, profiles, changes, [*readers, *also], px=generator.px, doses=doses, seed=seed)
+        report = report.joined(truth)
+    else:
+        real = real_association(cohort, profiles, changes, readers, px=generator.px, seed=seed)
+    read = {} if among is None else {c.name: (len(set(c.changed) & set(among)), len(c.changed)) for c in changes}
+    return Study(report, source, real, countable, read, profiles.n_obs)
+
+
+def simulated_truth(
+    cohort: Cohort,
+    profiles: AnnData,
+    changes: Sequence[Change],
+    readers: Sequence[TileReader],
+    *,
+    px: int,
+    doses: Sequence[float] = DOSES,
+    tiles: int = 1,
+    seed: int = 0,
+) -> EffectReport:
+    """Read the simulator's own tiles of each patient with more, or fewer, cells of the type that a change raises.
+
+    Parameters
+    ----------
+    changes : those whose `raises` is a cell type of the simulator; each tile is drawn anew with the same random streams.
+    px : side to which the tiles are averaged, as the generator's.
+    tiles : the first of each patient.
+    """
+    config, mpp_um = stored_config(cohort.folder), mpp_at(cohort, px)
+    names = [str(name) for name in profiles.obs_names]
+    patients = profiles.obs["patient_id"].astype(str).tolist()
+    own: pd.DataFrame | None = None
+    reads = {}
+    for change in changes:
+        by_dose = {}
+        for dose in (0.0, *map(float, doses)):
+            if dose == 0 and own is not None:
+                by_dose[dose] = own
+                continue
+            parts = []
+            for patient in patients:
+                drawn = tiles_with_more(config, patient, change.raises, dose, tiles)
+                coarse = np.stack([resampled(tile, (px, px)) for tile in drawn])
+                parts.append(read_all(coarse, readers, mpp_um))
+            by_dose[dose] = with_index(parts, names)
+            own = by_dose[dose] if dose == 0 else own
+        reads[change.name] = by_dose
+    return report_of(
+        TRUTH,
+        reads,
+        {change.name: change.raises for change in changes},
+        groups=profiles.obs["split_group"].astype(str).to_numpy(),
+        acts={change.name: change.acts(profiles) for change in changes},
+        seed=seed,
+    )
+
+
+def real_association(
+    cohort: Cohort,
+    profiles: AnnData,
+    changes: Sequence[Change],
+    readers: Sequence[TileReader],
+    *,
+    px: int,
+    limit: int = 10,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Correlate the expression of each change's genes with its named quantity, read from the real tiles of held-out samples.
+
+    Expression is the logarithm of what the change would multiply (`Change.amount`): of a programme the type's RNA.
+
+    Returns
+    -------
+    A row a change: label, change, value, low, high (Spearman's correlation), n.
+    """
+    mpp_um = mpp_at(cohort, px)
+    seen = pd.DataFrame(
+        [read_all(part, readers, mpp_um).mean() for part in real_tiles(cohort, profiles, px=px, limit=limit)]
+    )
+    units, _ = resampling_units(profiles.obs["split_group"].astype(str).to_numpy())
+    rows = []
+    for change in changes:
+        found = bootstrap(
+            spearman, change.amount(profiles), seen[change.raises].to_numpy(float), groups=units, n_boot=n_boot, seed=seed
+        )
+        label = f"{change.name}: {change.raises}"
+        ends = {"value": found.value, "low": found.low, "high": found.high}
+        rows.append({"label": label, "change": change.name, **ends, "n": profiles.n_obs})
+    return pd.DataFrame(rows)
+
+
+def _genes_of(generator: TileGenerator) -> tuple[str, ...] | None:
+    """Genes that a generator reads, where it says so."""
+    transform = getattr(getattr(generator, "encoder", None), "transform", None)
+    return None if transform is None else tuple(map(str, transform.genes))

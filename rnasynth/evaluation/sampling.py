@@ -290,8 +290,9 @@ def _over_seeds(
     """Jackknife intervals over the seeds, and (value, value without each seed) of every measure for paired differences."""
     whole = judge.everything(features, areas)
     count = len(features)
-    left = [judge.everything(np.delete(features, k, axis=0), np.delete(areas, k, axis=0)) for k in range(count)]
-    without = {name: np.array([each[name] for each in left]) if count > 1 else np.array([]) for name in MEASURES}
+    turns = range(count) if count > 1 else ()
+    left = [judge.everything(np.delete(features, k, axis=0), np.delete(areas, k, axis=0)) for k in turns]
+    without = {name: np.array([each[name] for each in left]) for name in MEASURES}
     found = {name: jackknife(whole[name], without[name], **_cut(name)) for name in MEASURES}
     return found, {name: (whole[name], without[name]) for name in MEASURES}
 

@@ -149,6 +149,13 @@ def test_front_and_the_papers_place_are_found(found: SamplingMap) -> None:
     assert "no other setting was tried" in found.where("Euler, 4")
 
 
+def test_one_seed_gives_values_and_no_interval(cohort: Cohort) -> None:
+    lone = measure(entries(Fake(), {name: SETTINGS[name] for name in ("DPM, 10", "Heun, 32")}), cohort, seeds=(0,))
+    assert all(math.isfinite(each.value) and math.isnan(each.low) for each in lone.table["frechet"])
+    assert set(lone.front()["place"]) == {FRONT, OPEN} and not lone.is_better("Heun, 32", "DPM, 10")
+    assert "measurably better" in lone.where("Heun, 32") and "nan" not in lone.shown()["place"].to_string()
+
+
 def test_settings_that_make_the_same_tiles_are_not_told_apart(cohort: Cohort) -> None:
     same = measure(entries(Blind(), {name: SETTINGS[name] for name in ("DPM, 10", "Heun, 32")}), cohort)
     assert same.difference("DPM, 10", "Heun, 32").value == 0 and not same.is_better("DPM, 10", "Heun, 32")
@@ -234,3 +241,19 @@ def test_unknown_names_are_refused(found: SamplingMap) -> None:
         found.front("area_off")
     with pytest.raises(InputError, match="chart against"):
         found.rows("frechet", against="colour")
+
+
+def test_one_absurd_real_tile_does_not_decide_the_kernel_distance(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = cohort.tiles
+    assert isinstance(store, Store)
+    spoilt = Store(store.tiles.reshape(PATIENTS, TILES, PX, PX, 3).copy(), list(cohort.profiles.obs_names))
+    stripes = (np.arange(PX) // 2 % 2 * 255).astype(np.uint8)
+    spoilt.tiles[-1] = stripes[:, None, None]
+    other = dataclasses.replace(cohort, tiles=spoilt)
+
+    def floor(of: Cohort) -> float:
+        return measure([Entry("one", Fake(SETTINGS["Heun, 32"]))], of, seeds=(0,)).floor["kid"].value
+
+    assert abs(floor(other) - floor(cohort)) < 5
+    monkeypatch.setattr("rnasynth.evaluation.sampling.CLIP_SD", math.inf)
+    assert abs(floor(other) - floor(cohort)) > 50

@@ -133,5 +133,5 @@ class Attention(nn.Module):
         merged = [part.transpose(1, 2).flatten(2) for part in seen]
         if self.parts[2]:
             merged.append(functional.silu(hidden))
-        change = self.write(merged[0] if len(merged) == 1 else torch.cat(merged, dim=-1))
-        return image + change.unflatten(1, image.shape[2:]).permute(0, 3, 1, 2)
+        change: Tensor = self.write(merged[0] if len(merged) == 1 else torch.cat(merged, dim=-1))
+        return change.add_(pixels).unflatten(1, image.shape[2:]).permute(0, 3, 1, 2)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+LARGE = 1024  # pixels from which torch's own GroupNorm is fast in channels_last on a processor, forward only
+
 
 def groups_of(channels: int) -> int:
     """Groups of a GroupNorm: at most 32, at least 4 channels each where possible, a divisor of the channels."""
@@ -17,9 +19,10 @@ def groups_of(channels: int) -> int:
 def norm_silu(image: Tensor, scale: Tensor, shift: Tensor, *, groups: int, eps: float = 1e-5) -> Tensor:
     """Return `silu(group_norm(image) * scale + shift)`.
 
-    Torch's own GroupNorm is slow in the layout that convolutions like (channels_last: measured on a processor with
-    bf16 units, 40 % of a training step), and keeps the image twice more between norm, scale and SiLU. Here the
-    moments are sums over pixels, norm and scale are one multiply-add, and only `image` is kept.
+    In the layout that convolutions like (channels_last), torch's own GroupNorm is slow on the way back and for small
+    images (measured on a processor with bf16 units: 40 % of a training step), and the image is kept twice more between
+    norm, scale and SiLU. Here the moments are sums over pixels, norm and scale are one multiply-add, and only `image`
+    is kept.
 
     Parameters
     ----------
@@ -50,12 +53,35 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def _sums(pixels: Tensor) -> Tensor:
     """Sum over pixels, (B, N, C) -> (B, C) float32 or wider.
 
-    A bfloat16 image of many pixels is summed in runs of 16 first, each rounded once: three times faster than making
-    the image float32, and the rounding errors of hundreds of runs cancel.
+    A bfloat16 image of many pixels is summed in runs first, each rounded once: three times faster than making the image
+    float32, and the rounding errors of the runs cancel.
     """
-    if pixels.dtype == torch.bfloat16 and pixels.shape[1] >= 256 and pixels.shape[1] % 16 == 0:
-        pixels = pixels.unflatten(1, (-1, 16)).sum(2)
+    count = pixels.shape[1]
+    run = max(16, count // 64)
+    if pixels.dtype == torch.bfloat16 and count >= 256 and count % run == 0:
+        pixels = pixels.unflatten(1, (-1, run)).sum(2)
     return pixels.sum(1, dtype=_wide(pixels.dtype))
+
+
+def _moments(pixels: Tensor, scratch: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / standard deviation of each group, (B, groups) each, by sums."""
+    n, count, channels = pixels.shape
+    sums = torch.stack([_sums(pixels), _sums(torch.mul(pixels, pixels, out=scratch))])
+    mean, power = sums.view(2, n, groups, -1).sum(3) / (count * channels // groups)
+    return mean, (power - mean.square()).clamp(min=0).add(eps).rsqrt()
+
+
+def _native(pixels: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Torch's GroupNorm with scale and shift, and its moments: (B, N, C), (B, groups), (B, groups)."""
+    n, count, channels = pixels.shape
+    shared = len(scale) == len(shift) == 1
+    weight, bias = (scale[0], shift[0]) if shared else (torch.ones_like(scale[0]), torch.zeros_like(scale[0]))
+    image = pixels[:, None].permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)  # (B, C, 1, N), not copied
+    image, mean, inverse = torch.native_group_norm(image, weight, bias, n, channels, count, groups, eps)
+    out = image[:, :, 0].transpose(1, 2)
+    if not shared:
+        torch.addcmul(shift[:, None].to(out.dtype), out, scale[:, None].to(out.dtype), out=out)
+    return out, mean, inverse
 
 
 def _spread(by_group: Tensor, channels: int) -> Tensor:
@@ -68,18 +94,22 @@ class _NormSilu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pixels: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float) -> Tensor:
-        n, count, channels = pixels.shape
-        size = count * channels // groups
-        mean = _sums(pixels).view(n, groups, -1).sum(2) / size
-        power = _sums(pixels * pixels).view(n, groups, -1).sum(2) / size
-        inverse = _spread((power - mean.square()).clamp(min=0).add(eps).rsqrt(), channels)
-        mean = _spread(mean, channels)
+        channels = pixels.shape[2]
+        native = pixels.device.type == "cpu" and pixels.shape[1] >= LARGE
+        if native:
+            out, mean, inverse = _native(pixels, scale, shift, groups, eps)
+        else:
+            out = torch.empty_like(pixels)
+            mean, inverse = _moments(pixels, out, groups, eps)
+        mean, inverse = _spread(mean, channels), _spread(inverse, channels)
         factor = inverse * scale
         offset = shift - mean * factor
         factor, offset = factor[:, None].to(pixels.dtype), offset[:, None].to(pixels.dtype)
+        if not native:
+            torch.addcmul(offset, pixels, factor, out=out)
         ctx.save_for_backward(pixels, scale, mean, inverse, factor, offset)
         ctx.groups, ctx.rows = groups, (len(scale), len(shift))
-        return torch.nn.functional.silu(torch.addcmul(offset, pixels, factor), inplace=True)
+        return torch.nn.functional.silu(out, inplace=True)
 
     @staticmethod
     @once_differentiable
@@ -90,15 +120,16 @@ class _NormSilu(torch.autograd.Function):
         inner = torch.addcmul(offset, pixels, factor)
         torch.ops.aten.silu_backward.grad_input(gradient, inner, grad_input=inner)
         of_shift = _sums(inner)
-        of_scale = inverse * (_sums(inner * pixels) - mean * of_shift)
+        out = torch.mul(inner, pixels)
+        of_scale = inverse * (_sums(out) - mean * of_shift)
         by_group = torch.stack([scale * of_shift, scale * of_scale]).view(2, n, ctx.groups, -1).sum(3) / size
         level, slope = (_spread(part, channels) for part in by_group)
         slope = -slope * inverse.square()
         level = -level * inverse - slope * mean
-        of_pixels = torch.addcmul(level[:, None].to(pixels.dtype), pixels, slope[:, None].to(pixels.dtype))
-        of_pixels.addcmul_(inner, factor)
+        torch.addcmul(level[:, None].to(pixels.dtype), pixels, slope[:, None].to(pixels.dtype), out=out)
+        out.addcmul_(inner, factor)
         if ctx.rows[0] == 1:
             of_scale = of_scale.sum(0, keepdim=True)
         if ctx.rows[1] == 1:
             of_shift = of_shift.sum(0, keepdim=True)
-        return of_pixels, of_scale, of_shift, None, None
+        return out, of_scale, of_shift, None, None

@@ -121,11 +121,10 @@ class ResidualBlock(nn.Module):
         hidden = norm_silu(hidden, 1 + scale.float(), shift, groups=self.groups)
         if self.dropout and self.training:
             hidden = functional.dropout(hidden, self.dropout)
-        hidden = self.conv_after(hidden)
-        if self.shortcut is None:
-            return image + hidden
-        short: Tensor = self.shortcut(image.permute(0, 2, 3, 1))  # as a matrix product: a 1x1 convolution may be slow
-        return short.permute(0, 3, 1, 2) + hidden
+        if self.shortcut is not None:  # as a matrix product: a 1x1 convolution may be slow
+            image = self.shortcut(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        out: Tensor = self.conv_after(hidden)
+        return out.add_(image)
 
 
 class Stage(nn.Module):

@@ -23,21 +23,23 @@ def example(rows: int, dtype: torch.dtype = torch.float64, px: int = 5) -> tuple
     return image.to(dtype).contiguous(memory_format=torch.channels_last), scale, shift
 
 
+@pytest.mark.parametrize("px", [5, 256])  # 20 pixels; 1,024: another way forward
 @pytest.mark.parametrize("rows", [1, 3])
-def test_value_and_gradients_equal_torchs_steps(rows: int) -> None:
-    inputs = [part.requires_grad_() for part in example(rows)]
+def test_value_and_gradients_equal_torchs_steps(rows: int, px: int) -> None:
+    inputs = [part.requires_grad_() for part in example(rows, px=px)]
     ours, theirs = norm_silu(*inputs, groups=3), plain(*inputs, groups=3)
     assert torch.allclose(ours, theirs, atol=1e-12)
     gradient = torch.randn_like(theirs)
     for one, other in zip(
         torch.autograd.grad(ours, inputs, gradient), torch.autograd.grad(theirs, inputs, gradient), strict=True
     ):
-        assert torch.allclose(one, other, atol=1e-11)
+        assert torch.allclose(one, other, atol=1e-10)
 
 
+@pytest.mark.parametrize("px", [64, 256])  # 256 pixels: bfloat16 is summed in runs
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05), (torch.float16, 0.01)])
-def test_a_narrow_type_stays_near_and_keeps_its_type(dtype: torch.dtype, tolerance: float) -> None:
-    image, scale, shift = example(3, dtype, px=64)  # 256 pixels: bfloat16 is summed in runs
+def test_a_narrow_type_stays_near_and_keeps_its_type(dtype: torch.dtype, tolerance: float, px: int) -> None:
+    image, scale, shift = example(3, dtype, px=px)
     image = (image * 40).requires_grad_()  # squares beyond the range of float16
     ours, theirs = norm_silu(image, scale, shift, groups=3), plain(image.double(), scale, shift, 3)
     assert ours.dtype == dtype and ours.is_contiguous(memory_format=torch.channels_last)

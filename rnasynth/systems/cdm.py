@@ -262,6 +262,12 @@ def unet(config: CDMConfig, condition_dim: int) -> UNet:
     )
 
 
+def parameters(config: CDMConfig, condition_dim: int) -> int:
+    """Return the number of parameters of a stage, without making them."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in unet(config, condition_dim).parameters())
+
+
 def parametrisation(config: CDMConfig) -> Parametrisation:
     """Return a stage's diffusion."""
     if config.parametrisation == "ddpm":

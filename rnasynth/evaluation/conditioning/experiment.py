@@ -269,6 +269,22 @@ def critic_curves(metrics: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tu
     return panels
 
 
+def loss_curves(metrics: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[NDArray[Any], NDArray[Any]]]]:
+    """Turn the metrics of runs with one phase into a panel for `plots.curves`: the mean of every fiftieth of the steps."""
+    lines = {}
+    for name, table in metrics.items():
+        rows = table.dropna(subset=["train_loss"])[["step", "train_loss"]].to_numpy(float)
+        parts = np.array_split(rows, min(50, max(1, len(rows))))
+        lines[name] = (np.array([part[-1, 0] for part in parts]), np.array([part[:, 1].mean() for part in parts]))
+    return {"loss": lines}
+
+
+def evenly(cohort: Cohort, split: str, count: int) -> anndata.AnnData:
+    """Return at most `count` profiles of a split that have tiles, evenly spaced in the order of the cohort."""
+    profiles = with_tiles(cohort, split)[0]
+    return profiles[np.unique(np.linspace(0, profiles.n_obs - 1, min(count, profiles.n_obs)).round().astype(int))].copy()
+
+
 def with_tiles(cohort: Cohort, split: str) -> tuple[anndata.AnnData, dict[str, NDArray[Any]]]:
     """Return the split's profiles that have tiles, and the tile ids of each sample.
 

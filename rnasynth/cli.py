@@ -115,7 +115,10 @@ def _patient_table(path: Path) -> dict[str, str]:
 
 @app.command()
 def train(
-    system: Annotated[str, typer.Argument(help="beta-vae, gan, gan-narrow, rna-gan or label-gan.")],
+    system: Annotated[
+        str,
+        typer.Argument(help="Such as beta-vae, rna-gan or cdm-base (a wrong name lists all)."),
+    ],
     cohort: Annotated[str, typer.Option("--cohort", help="Cohort name or manifest.")] = "simulated",
     preset: Annotated[str, typer.Option("--preset", help="demo, gpu or paper.")] = "demo",
     changes: Annotated[list[str] | None, typer.Option("--set", help="Change a field: --set train.seed=1")] = None,
@@ -140,15 +143,22 @@ def generate(
     out: Annotated[Path, typer.Option("--out", help="Folder for the PNG tiles and table.csv.")],
     tiles_per_profile: Annotated[int, typer.Option("--tiles-per-profile")] = 10,
     seed: Annotated[int, typer.Option("--seed")] = 0,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Run of the base stage, where --run is a super-resolution stage.")
+    ] = None,
+    sampling: Annotated[
+        list[str] | None, typer.Option("--sampling", help="Diffusion only: --sampling steps=20 --sampling guidance=2")
+    ] = None,
 ) -> None:
     """Make H&E tiles from RNA profiles: PNG files and a table. Genes may come in any order; extra ones are left out.
 
     Example: rnasynth generate --run runs/rna-gan-0123456789ab --expression profiles.h5ad --tiles-per-profile 10 --out tiles
     """
-    from rnasynth.runs import load_run
+    from rnasynth.systems.diffusion import open_generator
     from rnasynth.systems.generation import generate_to_folder, read_profiles
 
-    table = generate_to_folder(load_run(run), read_profiles(expression), out, tiles_per_profile=tiles_per_profile, seed=seed)
+    generator = open_generator(run, base=base, sampling=sampling or [])
+    table = generate_to_folder(generator, read_profiles(expression), out, tiles_per_profile=tiles_per_profile, seed=seed)
     typer.echo(f"{len(table)} tiles of {table['sample_id'].nunique()} profiles in {out}")
 
 

@@ -6,6 +6,7 @@ batch it is made; memory holds one batch of the larger stage, however many tiles
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from rnasynth.engine import mixed_seed, resolve_precision
 from rnasynth.errors import InputError
 from rnasynth.nets.edm import Denoise, Parametrisation, denoise, guided
 from rnasynth.nets.samplers import Draws, dpm_solver_2m, euler, evaluations, heun, karras_sigmas
+from rnasynth.runs import load_run
 from rnasynth.systems.cdm_config import Sampling
 from rnasynth.systems.generation import Encoder, TileGenerator
 
@@ -154,6 +156,30 @@ def denoiser(
         return lambda noisy, sigma: denoise(network, parametrisation, noisy, sigma, condition, **told)
 
     return kept(True) if weight == 1 else guided(kept(True), kept(False), weight, interval)
+
+
+def open_generator(run: str, *, base: str | None = None, sampling: Sequence[str] = ()) -> TileGenerator:
+    """Return the generator of a run, joined with a base stage where it is a super-resolution stage.
+
+    Parameters
+    ----------
+    run, base : folders or names of runs, as of `runs.load_run`.
+    sampling : texts "field=value" that change how a diffusion model draws, all stages alike.
+
+    Raises
+    ------
+    RunError : a run that is not there, not finished or damaged.
+    InputError : a run that makes no tiles, stages that do not fit, or sampling of a model that is not a diffusion.
+    """
+    stages = [load_run(name).load() for name in (base, run) if name is not None]
+    for name, stage in zip((base, run) if base is not None else (run,), stages, strict=True):
+        if not isinstance(stage, TileGenerator):
+            raise InputError(f"run {name}", expected="a system that makes tiles", found=type(stage).__name__)
+        if (sampling or base is not None) and not isinstance(stage, DiffusionGenerator):
+            raise InputError(f"run {name}", expected="a stage of the diffusion cascade", found=stage.system.name)
+    if sampling:
+        stages = [stage.with_sampling(stage.sampling.with_overrides(list(sampling))) for stage in stages]
+    return stages[0] if base is None else Cascade(*stages)
 
 
 class Cascade(TileGenerator):

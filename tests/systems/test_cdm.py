@@ -332,3 +332,22 @@ def test_wrong_samplings_are_refused() -> None:
         Sampling(method="euler", churn=1.0)
     with pytest.raises(InputError, match="two rising noise levels"):
         Sampling(guided=(3.0, 1.0))
+
+
+# ---------------------------------------------------------------------- the command line's door
+def test_runs_are_opened_by_name_with_their_sampling(runs: dict[str, Run], gan_cohort: Cohort) -> None:
+    profiles = gan_cohort.profiles[:1].copy()
+    base, upper = (str(runs[name].path) for name in ("base", "sr"))
+    alone = diffusion.open_generator(base, sampling=["steps=2", "method=euler"])
+    assert isinstance(alone, DiffusionGenerator) and alone.sampling == Sampling(steps=2, method="euler")
+    both = diffusion.open_generator(upper, base=base, sampling=["steps=2"])
+    assert isinstance(both, Cascade) and both.evaluations == (2, 2)
+    assert both.generate(profiles, 1).shape == (1, 1, 32, 32, 3)
+    with pytest.raises(InputError, match="a base stage with it"):
+        diffusion.open_generator(upper).generate(profiles, 1)
+    with pytest.raises(InputError, match="a system that makes tiles"):
+        diffusion.open_generator(str(runs["beta-vae"].path))
+    with pytest.raises(InputError, match="steps"):
+        diffusion.open_generator(base, sampling=["steps=0"])
+    with pytest.raises(InputError, match="stride"):
+        diffusion.open_generator(base, sampling=["stride=2"])

@@ -195,7 +195,7 @@ def load_cohort(
     name: str | Path,
     *,
     seed: int = 0,
-    mirror: Path | None = None,
+    mirror: str | Path | None = None,
     folder: Path | None = None,
     progress: bool = False,
     **options: Any,
@@ -237,7 +237,7 @@ def load_cohort(
             expected=f"one of {', '.join(sorted(known)) or 'none'}",
             found="unknown",
         )
-    sources, hashes = _sources(manifest, base, mirror, progress)
+    sources, hashes = _sources(manifest, base, None if mirror is None else Path(mirror), progress)
     key = {"name": manifest.name, "options": options, "version": VERSION, "sources": hashes, "settings": sources.settings}
     key["missing"] = sorted(sources.missing)
     home = base / f"{manifest.name}-{config_hash(key)}"

@@ -29,12 +29,12 @@ from rnasynth.data.simulate.profiles import expression
 from rnasynth.engine import seeded
 from rnasynth.errors import InputError
 from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content
-from rnasynth.evaluation.deconvolution.readers import FractionReader
 from rnasynth.evaluation.stats import bootstrap
 from rnasynth.perturb import (
     Change,
     HaematoxylinArea,
     NucleiDensity,
+    controls,
     gene_change,
     matched_controls,
     measure,
@@ -316,18 +316,23 @@ def test_more_cells_of_a_type_are_in_the_simulators_tiles() -> None:
 
 def test_the_study_reads_the_simulators_truth_beside_the_generator(generator: TileGenerator, cohort: Cohort) -> None:
     known = cohort.only("train").profiles.obs[[f"fraction_{kind}" for kind in CELL_TYPES]].set_axis(list(CELL_TYPES), axis=1)
-    training = known.assign(haematopoietic=known["lymphocyte"] + known["macrophage"])
-    reader = FractionReader.fit(cohort, training, px=generator.px)
+    training = pd.DataFrame({"haematopoietic": known["lymphocyte"] + known["macrophage"]})
+    reader = study.reader_for(generator, cohort, training)
+    assert {"haematopoietic", *CELL_TYPES} <= set(reader.quantities)
+    assert study.reader_for(generator, cohort, training, known=reader) is reader
+    crop = Painter()
+    crop.mpp_um = 1.0  # type: ignore[misc]
+    with pytest.raises(InputError, match="whole fields"):
+        study.reader_for(crop, cohort, training)
     found = study.study("untrained", generator, cohort, reader, tiles_per_profile=1, controls=1, doses=(-3.0, 3.0))
     report = found.report
-    assert set(report.slopes["source"]) == {"untrained", study.TRUTH} and len(report.named(study.TRUTH)) == 3
-    truth = report.primary[report.primary["source"] == study.TRUTH].set_index("change")
+    assert set(report.slopes["source"]) == {"untrained", controls.TRUTH} and len(report.named(controls.TRUTH)) == 3
+    truth = report.primary[report.primary["source"] == controls.TRUTH].set_index("change")
     assert truth.loc["lymphocyte programme", "value"] > 0
-    notes = found.notes()
-    assert any("the simulator's own tiles" in note for note in notes) and any("nuclei" in note for note in notes)
+    assert "the simulator's own tiles" in found.note() and "nuclei" in found.note()
     assert not any(report.named("untrained").values()) and found.real.empty
     assert (report.slopes["quantity"] == "nuclei").any() == found.countable[0]
-    real = study.real_association(
+    real = controls.real_association(
         cohort,
         cohort.only("test").profiles,
         [gene_change(cohort.only("test").profiles, HEARD, name="x", raises=AREA)],
@@ -335,7 +340,7 @@ def test_the_study_reads_the_simulators_truth_beside_the_generator(generator: Ti
         px=32,
         n_boot=50,
     )
-    assert list(real["change"]) == ["x"] and -1 <= real["value"].iloc[0] <= 1
+    assert list(real["change"]) == ["x"] and list(real["quantity"]) == [AREA] and -1 <= real["value"].iloc[0] <= 1
 
 
 def test_nuclei_are_given_a_mm2() -> None:

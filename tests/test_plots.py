@@ -165,3 +165,21 @@ def test_kaplan_meier_draws_steps_bands_ticks_and_aligned_numbers_at_risk() -> N
     assert above.get_xlim() == below.get_xlim()
     many = pd.DataFrame({"months": np.arange(300.0), "survival": 1.0, "low": 1.0, "high": 1.0, "censored": 1})
     assert len(plots.kaplan_meier({"low risk": many}, x_label="months", at_risk=at_risk[:1]).axes[0].lines) == 1
+
+
+def test_dose_response_draws_a_panel_a_change_and_a_line_a_source() -> None:
+    rows = [
+        {"source": source, "change": change, "quantity": "lymphocyte", "primary": primary, "dose": dose}
+        for source in ("own", "truth")
+        for change in ("A", "B")
+        for primary in (True, False)
+        for dose in (-1.0, 0.0, 1.0)
+    ]
+    table = pd.DataFrame(rows).assign(value=lambda table: 0.1 * table["dose"], low=-0.2, high=0.2)
+    figure = plots.dose_response(table, of="fraction")
+    assert [axis.get_title() for axis in figure.axes] == ["A", "B"] and len(figure.legends) == 1
+    assert figure.axes[0].get_ylabel() == "lymphocyte fraction, difference"
+    for axis in figure.axes:
+        assert len(axis.containers) == 2
+        assert [list(each.lines[0].get_ydata()) for each in axis.containers] == [[-0.1, 0.0, 0.1]] * 2
+    assert not plots.dose_response(table[table["source"] == "own"]).legends

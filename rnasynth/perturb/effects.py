@@ -21,7 +21,7 @@ from rnasynth.perturb.reading import read_all
 from rnasynth.perturb.report import EffectReport, Reads, report_of
 
 DOSES = (-2.0, -1.0, 1.0, 2.0)  # log2 fold changes; dose 0, the profile itself, is always there
-CHUNK = 16  # profiles whose tiles are held at a time
+CHUNK = 64  # profiles whose tiles are held at a time
 
 
 class TileGenerator(Protocol):

@@ -28,7 +28,7 @@ KINDS = ("fibroblast", "haematopoietic")
 CLAIMS = {"fibroblast_rna_raises_connective": "fibroblast", "haematopoietic_rna_raises_lymphocytes": "haematopoietic"}
 MORE_OF = {"fibroblast": "fibroblast", "haematopoietic": "lymphocyte"}  # the simulator's type that the control adds
 MUCH = 4.0  # log2 fold of the simulator's control: sixteen times the cells
-MEAN = "mean RNA of the training samples"
+MEAN = "mean RNA (control)"  # of the training samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,8 @@ class PureReport:
     numbers : claim (see `CLAIMS`) -> mean difference of the class that is read, to tiles of the sample's own RNA with the
         same noise; claim + "_beyond_mean" -> the same to tiles of the mean RNA of the training samples.
     labels : the same keys -> words.
-    chart : rows for a chart: label (what is read), group (what was given), value, low, high (difference to own RNA).
+    chart : rows for a chart: label (what is read), group (what was given), value, low, high (difference to own RNA; of
+        the simulator's tiles with more of the cells the difference to the same tiles as they are).
     truth : on simulated data `group_mode.truth_table`, else empty.
     holds : class -> whether both of its intervals lie above zero.
     unit : what intervals resample.
@@ -156,7 +157,7 @@ def deconvolved(
     if cohort.simulated:
         for kind in columns:
             more = _more_cells(cohort, profiles, MORE_OF[kind], reader, px=generator.px)[[kind]]
-            rows += _rows(f"simulator, {2**MUCH:g} times the cells", by_sample(more), [kind], units, n_boot, seed)
+            rows += _rows(f"simulator, {2**MUCH:g} x cells", by_sample(more), [kind], units, n_boot, seed)
         train = with_fractions(with_tiles(cohort, "train"))
         truth = truth_table(train, fractions_of(train), programmes(cohort), rna_content=simulated_rna_content(), seed=seed)
     return PureReport(numbers, labels, pd.DataFrame(rows), truth, holds, unit, profiles.n_obs)

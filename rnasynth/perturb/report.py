@@ -104,9 +104,10 @@ class EffectReport:
         return pd.DataFrame(rows)
 
     def shown(self) -> pd.DataFrame:
-        """Return the slopes as text for a page, primary quantities first."""
+        """Return slopes as text for a page: the named quantities (*), then the haematoxylin area and nuclei."""
         rows = []
-        for row in self.slopes.sort_values(["source", "primary"], ascending=[True, False], kind="stable").to_dict("records"):
+        kept = self.slopes[self.slopes["primary"] | self.slopes["quantity"].str.contains("haematoxylin|nuclei")]
+        for row in kept.sort_values(["source", "primary"], ascending=[True, False], kind="stable").to_dict("records"):
             control = np.isfinite(row["matched"])
             rows.append(
                 {

@@ -10,34 +10,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.genes import locate
-from rnasynth.data.simulate import MARKERS, stored_config, tiles_with_more
+from rnasynth.data.simulate import MARKERS
 from rnasynth.errors import InputError, PartialFailure
 from rnasynth.evaluation.cells.models import default_nuclei
-from rnasynth.evaluation.cells.nuclei import resampled
+from rnasynth.evaluation.cells.nuclei import NucleiModel
 from rnasynth.evaluation.deconvolution.checks import fractions_of, join_types
 from rnasynth.evaluation.deconvolution.follow import CLASSES
 from rnasynth.evaluation.deconvolution.inputs import read_marker_lists, signature_folder
 from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content
-from rnasynth.evaluation.deconvolution.readers import TileReader, mpp_at, real_tiles, with_tiles
-from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units, spearman
+from rnasynth.evaluation.deconvolution.readers import FractionReader, TileReader, mpp_at, with_tiles
+from rnasynth.evaluation.stats import Interval
 from rnasynth.perturb.changes import Change, gene_change, programme_change
-from rnasynth.perturb.effects import DOSES, TileGenerator, measure, with_index
+from rnasynth.perturb.controls import TRUTH, real_association, simulated_truth
+from rnasynth.perturb.effects import DOSES, TileGenerator, measure
 from rnasynth.perturb.pure import class_profiles, programmes, spaced, with_fractions
-from rnasynth.perturb.reading import HaematoxylinArea, NucleiDensity, nuclei_countable, read_all
-from rnasynth.perturb.report import EffectReport, report_of
+from rnasynth.perturb.reading import HaematoxylinArea, NucleiDensity, nuclei_countable
+from rnasynth.perturb.report import EffectReport
 
-TRUTH = "simulator (control)"
 SIMULATED_KINDS = ("lymphocyte", "fibroblast", "epithelial")  # whose programmes are changed on the simulated cohort
 #: Genes that are changed on real tissue, and the class of cells that each should raise; set before anything was seen.
 GENES = {"ERBB2": "epithelial", "COL1A1": "fibroblast"}
 IMMUNE_LISTS = ("T cells", "B lineage", "Monocytic lineage")  # of MCP-counter
 IMMUNE = "haematopoietic"
+MIN_READ = 0.5  # of a set's genes: a generator that reads fewer can hardly react to the set
+MAX_COUNTED = 20  # held-out samples whose nuclei are counted, which takes long
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +49,11 @@ class Study:
     ----------
     report : effects of the generator, joined with those of the simulator's own tiles where there are any.
     source : the generator's name in the report.
-    real : rows for a chart on real tissue: label (change: quantity), value, low, high (Spearman's correlation over held-out
-        samples of the changed genes' expression and the quantity in the real tiles); empty on simulated data.
+    real : on real tissue a row a change: change, quantity, value, low, high (Spearman's correlation over held-out samples
+        of the RNA that the change multiplies and the quantity in the real tiles), n; empty on simulated data.
     countable : whether nuclei are counted at the generators' pixel size, and the control's ratio.
     read_genes : change -> how many of its genes the generator reads, of how many; empty where it does not say.
+    programmes : the changes that are programmes, not genes.
     n : held-out samples.
     """
 
@@ -60,9 +62,10 @@ class Study:
     real: pd.DataFrame
     countable: tuple[bool, Interval]
     read_genes: dict[str, tuple[int, int]]
+    programmes: tuple[str, ...]
     n: int
 
-    def notes(self) -> list[str]:
+    def note(self) -> str:
         """Say in words what was and what was not seen, and what the controls allow to conclude."""
         named = self.report.named(self.source)
         risen = [change for change, rises in named.items() if rises]
@@ -87,24 +90,39 @@ class Study:
                 + (f" ({', '.join(seen)})" if seen else "")
                 + ": an association, not an effect, but it shows what the reading can see."
             )
-        deaf = [change for change in seen if change in named and not named[change]]
+        shares = {name: own / every for name, (own, every) in self.read_genes.items() if every}
+        deaf = [change for change in seen if not named.get(change, True)]
+        unread = [change for change in deaf if shares.get(change, 1.0) < MIN_READ and change not in self.programmes]
+        deaf = [change for change in deaf if change not in unread]
         if deaf:
             told.append(f"For {', '.join(deaf)} the reading works: the weak part is the generator, or reading its tiles.")
+        for change in unread:
+            own, every = self.read_genes[change]
+            told.append(f"Of {change} the generator reads {own:,} of {every:,} genes: it can hardly react to it.")
         blind = [change for change, rises in named.items() if change not in seen and not rises]
         if blind:
             told.append(f"For {', '.join(blind)} the control shows nothing either: nothing can be said of the generator.")
         unsure = [change for change in risen if change not in seen]
         if unsure:
             told.append(f"For {', '.join(unsure)} the control does not show that what rises is what it is called.")
-        for name, (own, every) in self.read_genes.items():
-            if own < every:
-                told.append(f"Of {name} the generator reads {own:,} of {every:,} genes.")
         yes, ratio = self.countable
         told.append(
             f"Brought to the generator's pixel size, real tiles show {ratio} times as many nuclei: they are "
             + ("counted too." if yes else "not counted here.")
         )
-        return told
+        return " ".join(told)
+
+    def real_shown(self) -> pd.DataFrame:
+        """Return the association in real tiles as text for a page."""
+        rows = self.real.to_dict("records")
+        return pd.DataFrame(
+            {
+                "RNA": [row["change"] for row in rows],
+                "read from real tiles": [row["quantity"] for row in rows],
+                "correlation": [f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for row in rows],
+                "samples": [row["n"] for row in rows],
+            }
+        )
 
 
 def readable(cohort: Cohort, training: pd.DataFrame) -> pd.DataFrame:
@@ -113,6 +131,29 @@ def readable(cohort: Cohort, training: pd.DataFrame) -> pd.DataFrame:
         return training
     own = fractions_of(cohort.only("train").profiles).loc[training.index]
     return training.join(own[[kind for kind in own if kind not in training]])
+
+
+def reader_for(
+    generator: TileGenerator, cohort: Cohort, training: pd.DataFrame, *, known: FractionReader | None = None
+) -> FractionReader:
+    """Learn a reader of the fractions of a training table, and of the simulator's own types, at a generator's pixel size.
+
+    `known`, a reader of the same cohort and table, is given back where it was learnt at that size.
+
+    Raises
+    ------
+    InputError : the generator's tiles show another field than the cohort's, so that no real tile is like them.
+    """
+    if abs(generator.mpp_um / mpp_at(cohort, generator.px) - 1) > 0.01:
+        raise InputError(
+            "generator",
+            expected=f"tiles of the cohort's field, {mpp_at(cohort, generator.px):g} um a pixel at {generator.px} px",
+            found=f"{generator.mpp_um:g} um a pixel",
+            fix="generate whole fields",
+        )
+    if known is not None and known.px == generator.px:
+        return known
+    return FractionReader.fit(cohort, readable(cohort, training), px=generator.px)
 
 
 def planned(cohort: Cohort, profiles: AnnData) -> list[Change]:
@@ -199,112 +240,44 @@ def study(
         among=among,
         seed=seed,
     )
-    if countable[0]:
-        unnamed = [replace(change, raises="") for change in changes]
-        counted = measure(
-            source,
-            generator,
-            profiles,
-            unnamed,
-            [NucleiDensity(model)],
-            doses=[min(doses), max(doses)],
-            tiles_per_profile=1,
-            controls=0,
-            seed=seed,
-        )
-        report = report.joined(counted)
     real = pd.DataFrame()
     if cohort.simulated:
-        also = [NucleiDensity(model)] if countable[0] else []
-        truth = simulated_truth(cohort, profiles, changes, [*readers, *also], px=generator.px, doses=doses, seed=seed)
-        report = report.joined(truth)
+        report = report.joined(simulated_truth(cohort, profiles, changes, readers, px=generator.px, doses=doses, seed=seed))
     else:
-        real = real_association(cohort, profiles, changes, readers, px=generator.px, seed=seed)
+        every = with_fractions(with_tiles(cohort, "test"))
+        real = real_association(cohort, every, planned(cohort, every), readers, px=generator.px, seed=seed)
+    if countable[0]:
+        report = report.joined(
+            counted(source, generator, cohort, spaced(profiles, MAX_COUNTED), model, doses=doses, seed=seed)
+        )
     read = {} if among is None else {c.name: (len(set(c.changed) & set(among)), len(c.changed)) for c in changes}
-    return Study(report, source, real, countable, read, profiles.n_obs)
+    wide = tuple(change.name for change in changes if change.keep_total)
+    return Study(report, source, real, countable, read, wide, profiles.n_obs)
 
 
-def simulated_truth(
+def counted(
+    source: str,
+    generator: TileGenerator,
     cohort: Cohort,
     profiles: AnnData,
-    changes: Sequence[Change],
-    readers: Sequence[TileReader],
+    model: NucleiModel,
     *,
-    px: int,
     doses: Sequence[float] = DOSES,
-    tiles: int = 1,
     seed: int = 0,
 ) -> EffectReport:
-    """Read the simulator's own tiles of each patient with more, or fewer, cells of the type that a change raises.
+    """Count nuclei in one tile a profile at the smallest and largest dose; on simulated data also in the simulator's tiles.
 
-    Parameters
-    ----------
-    changes : those whose `raises` is a cell type of the simulator; each tile is drawn anew with the same random streams.
-    px : side to which the tiles are averaged, as the generator's.
-    tiles : the first of each patient.
+    Slopes are of nuclei a mm2; none of them is named before the run, so that none has a p value.
     """
-    config, mpp_um = stored_config(cohort.folder), mpp_at(cohort, px)
-    names = [str(name) for name in profiles.obs_names]
-    patients = profiles.obs["patient_id"].astype(str).tolist()
-    own: pd.DataFrame | None = None
-    reads = {}
-    for change in changes:
-        by_dose = {}
-        for dose in (0.0, *map(float, doses)):
-            if dose == 0 and own is not None:
-                by_dose[dose] = own
-                continue
-            parts = []
-            for patient in patients:
-                drawn = tiles_with_more(config, patient, change.raises, dose, tiles)
-                coarse = np.stack([resampled(tile, (px, px)) for tile in drawn])
-                parts.append(read_all(coarse, readers, mpp_um))
-            by_dose[dose] = with_index(parts, names)
-            own = by_dose[dose] if dose == 0 else own
-        reads[change.name] = by_dose
-    return report_of(
-        TRUTH,
-        reads,
-        {change.name: change.raises for change in changes},
-        groups=profiles.obs["split_group"].astype(str).to_numpy(),
-        acts={change.name: change.acts(profiles) for change in changes},
-        seed=seed,
-    )
-
-
-def real_association(
-    cohort: Cohort,
-    profiles: AnnData,
-    changes: Sequence[Change],
-    readers: Sequence[TileReader],
-    *,
-    px: int,
-    limit: int = 10,
-    n_boot: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Correlate the expression of each change's genes with its named quantity, read from the real tiles of held-out samples.
-
-    Expression is the logarithm of what the change would multiply (`Change.amount`): of a programme the type's RNA.
-
-    Returns
-    -------
-    A row a change: label, change, value, low, high (Spearman's correlation), n.
-    """
-    mpp_um = mpp_at(cohort, px)
-    seen = pd.DataFrame(
-        [read_all(part, readers, mpp_um).mean() for part in real_tiles(cohort, profiles, px=px, limit=limit)]
-    )
-    units, _ = resampling_units(profiles.obs["split_group"].astype(str).to_numpy())
-    rows = []
-    for change in changes:
-        found = bootstrap(
-            spearman, change.amount(profiles), seen[change.raises].to_numpy(float), groups=units, n_boot=n_boot, seed=seed
+    changes, reader, ends = planned(cohort, profiles), NucleiDensity(model), (min(doses), max(doses))
+    changes = [replace(change, raises="") for change in changes]
+    report = measure(source, generator, profiles, changes, [reader], doses=ends, tiles_per_profile=1, controls=0, seed=seed)
+    if cohort.simulated:
+        truth = simulated_truth(
+            cohort, profiles, planned(cohort, profiles), [reader], px=generator.px, doses=ends, seed=seed
         )
-        label = f"{change.name}: {change.raises}"
-        ends = {"value": found.value, "low": found.low, "high": found.high}
-        rows.append({"label": label, "change": change.name, **ends, "n": profiles.n_obs})
-    return pd.DataFrame(rows)
+        report = report.joined(truth)
+    return report
 
 
 def _genes_of(generator: TileGenerator) -> tuple[str, ...] | None:

@@ -10,7 +10,7 @@ from rnasynth.plots.style import GREY, MARKERS, OKABE_ITO, axes_of, style
 COLUMNS = 4
 
 
-def dose_response(doses: pd.DataFrame, *, x_label: str = "log2 fold change of the RNA") -> Figure:
+def dose_response(doses: pd.DataFrame, *, x_label: str = "log2 fold change of the RNA", of: str = "") -> Figure:
     """One panel a change: difference of its named quantity to the unchanged tile, against the dose; a line a source.
 
     Parameters
@@ -18,13 +18,14 @@ def dose_response(doses: pd.DataFrame, *, x_label: str = "log2 fold change of th
     doses : `perturb.EffectReport.doses`: source, change, quantity, primary, dose, value, low, high; only primary rows are
         drawn, with their intervals. Panels share no axis of values: what is read differs.
     x_label : of the doses.
+    of : added to the quantity's name, such as "fraction".
     """
     with style():
         rows = doses[doses["primary"]]
         changes, sources = list(dict.fromkeys(rows["change"])), list(dict.fromkeys(rows["source"]))
         columns = min(COLUMNS, len(changes))
         lines = -(-len(changes) // columns)
-        figure, axes = axes_of(lines, columns, (2.9 * columns, 2.7 * lines + 0.5))
+        figure, axes = axes_of(lines, columns, (3.1 * columns, 2.7 * lines + 0.5))
         step = float(rows["dose"].diff().abs().loc[lambda gap: gap > 0].min())
         for axis, change in zip(axes.flat, changes, strict=False):
             part = rows[rows["change"] == change]
@@ -48,7 +49,7 @@ def dose_response(doses: pd.DataFrame, *, x_label: str = "log2 fold change of th
                     label=source,
                 )
             axis.set_title(change, fontsize=9.5)
-            axis.set(xlabel=x_label, ylabel=f"{part['quantity'].iloc[0]}, difference to dose 0")
+            axis.set(xlabel=x_label, ylabel=f"{part['quantity'].iloc[0]} {of}".strip() + ", difference")
             axis.xaxis.label.set_size(9)
             axis.yaxis.label.set_size(9)
         for axis in list(axes.flat)[len(changes) :]:

@@ -42,23 +42,28 @@ class FractionReader:
     features : mean features of each training sample's real tiles, shape (n, dim).
     fractions : the samples' fractions, n x types; the columns become the quantities.
     network : what the features are of.
+    px : side in pixels of the tiles that it learnt on; None where unknown.
 
     Raises
     ------
     InputError : another number of rows, or fewer than three samples.
     """
 
-    def __init__(self, features: NDArray[Any], fractions: pd.DataFrame, network: FeatureNetwork) -> None:
+    def __init__(
+        self, features: NDArray[Any], fractions: pd.DataFrame, network: FeatureNetwork, *, px: int | None = None
+    ) -> None:
         x = np.asarray(features, dtype=np.float64)
         if x.ndim != 2 or len(x) != len(fractions) or len(x) < 3:
             raise InputError(
                 "training samples", expected="three or more, each with fractions", found=f"{x.shape} and {len(fractions)}"
             )
-        self.network, self.quantities = network, [str(kind) for kind in fractions.columns]
+        self.network, self.quantities, self.px = network, [str(kind) for kind in fractions.columns], px
         spread = x.std(axis=0)
         self._mean, self._spread = x.mean(axis=0), np.where(spread > 1e-8, spread, np.inf)
         y = fractions.to_numpy(dtype=np.float64)
         self._models = [RidgeCV(ALPHAS).fit((x - self._mean) / self._spread, column) for column in y.T]
+        self._weights = np.stack([model.coef_ for model in self._models], axis=1)  # (dim, types): one product reads all
+        self._bias = np.array([float(model.intercept_) for model in self._models])
 
     @classmethod
     def fit(
@@ -94,12 +99,12 @@ class FractionReader:
         tiles = real_tiles(cohort, train, px=px, limit=tiles_per_sample)
         mpp_um = mpp_at(cohort, px)
         rows = [extract(same_stain(part), network, mpp_um=mpp_um).mean(axis=0) for part in tiles]
-        return cls(np.stack(rows), fractions.loc[names], network)
+        return cls(np.stack(rows), fractions.loc[names], network, px=px)
 
     def __call__(self, tiles: NDArray[np.uint8], mpp_um: float) -> pd.DataFrame:
         """Read tiles of one sample, brought to the common stain together; values are not cut at 0 or 1."""
         z = (extract(same_stain(tiles), self.network, mpp_um=mpp_um) - self._mean) / self._spread
-        return pd.DataFrame({kind: model.predict(z) for kind, model in zip(self.quantities, self._models, strict=True)})
+        return pd.DataFrame(z @ self._weights + self._bias, columns=self.quantities)
 
 
 def dark_area(tiles: NDArray[np.uint8], mpp_um: float) -> pd.DataFrame:

@@ -4,7 +4,8 @@ Both have about 22 M parameters and see 64-px tiles. A training step is forward 
 deterministic Heun, 32 steps, 63 evaluations, by the same code for both. Precision is float32, and bfloat16 by autocast.
 What is compared is the rate of useful arithmetic, since the two nets need different amounts of it: floating-point
 operations as `torch.utils.flop_counter` counts them (attention written out, so that it is counted), over seconds by the
-clock. The alternative is timed in both layouts of memory, and the faster counts. The note holds seconds an image.
+clock. Our weights lie in channels_last; the alternative is timed in both layouts, and the faster counts. The note holds
+seconds and operations an image.
 
 `python -m benchmarks.unet [--device cuda] [--short]`: on a GPU also the share of its measured bf16 matrix rate that a
 training step of the published base U-Net reaches.
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class Setting:
 def setting(device: str, *, short: bool = False) -> Setting:
     """Return the sizes for a device."""
     batch = 64 if device == "cuda" else 8
-    return Setting(device, batch, samples=batch // 2, steps=2 if short else STEPS, turns=2 if short else 5)
+    return Setting(device, batch, samples=batch, steps=2 if short else STEPS, turns=2 if short else 5)
 
 
 class Diffusers(nn.Module):
@@ -86,14 +87,16 @@ def network(contender: str, device: str) -> nn.Module:
     if contender != "ours":
         return Diffusers(channels_last=contender.endswith("channels_last")).to(device)
     attention = (False, False, True, True)
-    return UNet(
+    net: Any = UNet(
         width=64,
         multipliers=(1, 2, 3, 4),
         blocks=(2, 2, 2, 3),
         self_attention=attention,
         cross_attention=attention,
         condition_dim=CONDITION,
-    ).to(device)
+    )
+    made: nn.Module = net.to(device, memory_format=torch.channels_last)
+    return made
 
 
 def inputs(n: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,23 +141,21 @@ def gigaflops(call: Callable[[], None]) -> float:
 
 
 def seconds_in_turns(calls: dict[str, Callable[[], None]], turns: int, device: str) -> dict[str, float]:
-    """Median seconds of calls that take turns, each run once before."""
+    """Median seconds of calls that take turns; they have run before."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(turns + 1):
+    for turn in range(turns):
         for name in list(calls) if turn % 2 == 0 else list(calls)[::-1]:
             began = time.perf_counter()
             calls[name]()
             if device == "cuda":
                 torch.cuda.synchronize()
-            if turn:
-                seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def rate_row(what: str, calls: dict[str, Callable[[], None]], images: int, turns: int, device: str) -> Row:
-    """Compare the rates of arithmetic of one kind of call."""
-    work = {name: gigaflops(call) for name, call in calls.items()}
-    seconds = seconds_in_turns(calls, turns, device)
+def rate_row(what: str, calls: dict[str, Callable[[], None]], work: dict[str, float], images: int, of: Setting) -> Row:
+    """Compare the rates of arithmetic of one kind of call, from the GFLOP of each."""
+    seconds = seconds_in_turns(calls, of.turns, of.device)
     rate = {name: work[name] / seconds[name] for name in calls}
     best = max((name for name in calls if name != "ours"), key=lambda name: rate[name])
     layout = "channels_last" if best.endswith("channels_last") else "as it comes"
@@ -174,10 +175,22 @@ def rates(of: Setting) -> Iterator[Row]:
     for precision in precisions:
         nets = {name: network(name, of.device) for name in CONTENDERS}
         steps = {name: training_step(net, of.batch, of.device, precision) for name, net in nets.items()}
-        yield rate_row(f"U-Net training step, {precision}, {of.device}", steps, of.batch, of.turns, of.device)
-        samples = {name: sampling(net, of.samples, of.device, precision, of.steps) for name, net in nets.items()}
-        what = f"U-Net sampling, {2 * of.steps - 1} evaluations, {precision}, {of.device}"
-        yield rate_row(what, samples, of.samples, max(1, of.turns // 2), of.device)
+        work = {name: gigaflops(call) for name, call in steps.items()}
+        for call in steps.values():
+            call()
+        yield rate_row(f"U-Net training step, {precision}, {of.device}", steps, work, of.batch, of)
+        one, samples = (
+            {name: sampling(net, of.samples, of.device, precision, heun_steps) for name, net in nets.items()}
+            for heun_steps in (1, of.steps)
+        )
+        evaluations = 2 * of.steps - 1
+        work = {name: gigaflops(call) * evaluations for name, call in one.items()}  # one step is one evaluation
+        for call in one.values():
+            call()
+        few = replace(of, turns=min(of.turns, 2))
+        yield rate_row(
+            f"U-Net sampling, {evaluations} evaluations, {precision}, {of.device}", samples, work, of.samples, few
+        )
 
 
 def peak_mb(contender: str, of: Setting, precision: str) -> float:
@@ -210,6 +223,7 @@ def matrix_rate(size: int = 8192, repeats: int = 30) -> float:
         for _ in range(repeats):
             torch.mm(a, b)
 
+    products()
     seconds = seconds_in_turns({"product": products}, 5, "cuda")
     return 2 * size**3 * repeats / seconds["product"] / 1e9
 
@@ -226,7 +240,10 @@ def share_row(*, batch: int = 256, turns: int = 3) -> Row:
         condition_dim=CONDITION,
     ).cuda()
     work = gigaflops(training_step(net, 2, "cuda", "bf16")) * batch / 2
-    seconds = seconds_in_turns({"step": training_step(net, batch, "cuda", "bf16")}, turns, "cuda")["step"]
+    step = training_step(net, batch, "cuda", "bf16")
+    step()
+    torch.cuda.synchronize()
+    seconds = seconds_in_turns({"step": step}, turns, "cuda")["step"]
     peak, rate = matrix_rate(), work / seconds
     note = f"the aim; {rate / 1e3:.0f} of {peak / 1e3:.0f} measured TFLOP/s, {seconds:.3g} s a step"
     return Row(

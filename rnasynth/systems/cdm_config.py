@@ -189,7 +189,7 @@ def demo_base() -> CDMConfig:
         ema_decay=0.995,
         train=TrainConfig(
             steps=1200,
-            batch_size=64,
+            batch_size=32,
             precision="auto",
             grad_clip=1.0,
             channels_last=True,
@@ -213,7 +213,7 @@ def demo_sr() -> CDMConfig:
         blocks=(1, 1),
         self_attention=(False, False),
         cross_attention=(False, True),
-        train=replace(base.train, steps=300, batch_size=32),
+        train=replace(base.train, steps=400, batch_size=32),
     )
 
 

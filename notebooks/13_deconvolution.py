@@ -232,7 +232,7 @@ if len(changed.real):
 # the profiles of the types, and fractions shuffled among the samples are the control.
 
 # %%
-pure = perturb.pure.deconvolved(generator, data, reader, **given)
+pure = perturb.pure.deconvolved(generator, data, reader, types=changed.types, **given)
 page.report(pure)
 page.figure(
     plots.intervals(

@@ -49,7 +49,7 @@ class NucleiDensity:
 
 
 def nuclei_countable(
-    cohort: Cohort, profiles: AnnData, model: NucleiModel, *, px: int, limit: int = 40, n_boot: int = 500, seed: int = 0
+    cohort: Cohort, profiles: AnnData, model: NucleiModel, *, px: int, limit: int = 20, n_boot: int = 500, seed: int = 0
 ) -> tuple[bool, Interval]:
     """Ask as page 12 does whether nuclei can be counted at a pixel size: real tiles brought there and back.
 

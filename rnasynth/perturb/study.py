@@ -21,6 +21,7 @@ from rnasynth.evaluation.cells.models import default_nuclei
 from rnasynth.evaluation.cells.nuclei import NucleiModel
 from rnasynth.evaluation.deconvolution.checks import fractions_of, join_types
 from rnasynth.evaluation.deconvolution.follow import CLASSES
+from rnasynth.evaluation.deconvolution.group_mode import CellTypeProfiles
 from rnasynth.evaluation.deconvolution.inputs import read_marker_lists, signature_folder
 from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content
 from rnasynth.evaluation.deconvolution.readers import FractionReader, TileReader, mpp_at, with_tiles
@@ -54,6 +55,7 @@ class Study:
     countable : whether nuclei are counted at the generators' pixel size, and the control's ratio.
     read_genes : change -> how many of its genes the generator reads, of how many; empty where it does not say.
     programmes : the changes that are programmes, not genes.
+    types : profiles of the classes of cells, estimated on the training samples.
     n : held-out samples.
     """
 
@@ -63,6 +65,7 @@ class Study:
     countable: tuple[bool, Interval]
     read_genes: dict[str, tuple[int, int]]
     programmes: tuple[str, ...]
+    types: CellTypeProfiles
     n: int
 
     def note(self) -> str:
@@ -156,12 +159,16 @@ def reader_for(
     return FractionReader.fit(cohort, readable(cohort, training), px=generator.px)
 
 
-def planned(cohort: Cohort, profiles: AnnData) -> list[Change]:
+def planned(cohort: Cohort, profiles: AnnData, types: CellTypeProfiles | None = None) -> list[Change]:
     """Return the changes that are tried on a cohort's held-out profiles, each with what it should raise.
 
     Simulated: the planted programmes of three cell types. Otherwise ERBB2, COL1A1, MCP-counter's T cells, B lineage and
     monocytic lineage as one set (the embedded markers of lymphocytes and macrophages where its lists are not at hand), and
     the haematopoietic programme as the training samples' published fractions give it; those that the cohort can have.
+
+    Parameters
+    ----------
+    types : profiles of the classes of cells; None: `pure.class_profiles`.
 
     Raises
     ------
@@ -181,7 +188,7 @@ def planned(cohort: Cohort, profiles: AnnData) -> list[Change]:
         if any(locate(list(members), profiles, duplicates="first")):
             changes.append(gene_change(profiles, members, name=words, raises=raises))
     if any(column.startswith("fraction_") for column in profiles.obs):
-        types = class_profiles(cohort)
+        types = class_profiles(cohort) if types is None else types
         known = join_types(fractions_of(profiles), CLASSES)
         changes.append(programme_change(profiles, types.means, known, IMMUNE, raises=IMMUNE))
     if not changes:
@@ -223,7 +230,8 @@ def study(
     tiles_per_profile, controls, doses, seed : see `effects.measure`.
     """
     profiles = spaced(with_fractions(with_tiles(cohort, "test")), max_profiles)
-    changes = planned(cohort, profiles)
+    types = class_profiles(cohort)
+    changes = planned(cohort, profiles, types)
     model = default_nuclei()
     countable = nuclei_countable(cohort, profiles, model, px=generator.px, seed=seed)
     among = _genes_of(generator)
@@ -245,14 +253,14 @@ def study(
         report = report.joined(simulated_truth(cohort, profiles, changes, readers, px=generator.px, doses=doses, seed=seed))
     else:
         every = with_fractions(with_tiles(cohort, "test"))
-        real = real_association(cohort, every, planned(cohort, every), readers, px=generator.px, seed=seed)
+        real = real_association(cohort, every, planned(cohort, every, types), readers, px=generator.px, seed=seed)
     if countable[0]:
         report = report.joined(
             counted(source, generator, cohort, spaced(profiles, MAX_COUNTED), model, doses=doses, seed=seed)
         )
     read = {} if among is None else {c.name: (len(set(c.changed) & set(among)), len(c.changed)) for c in changes}
     wide = tuple(change.name for change in changes if change.keep_total)
-    return Study(report, source, real, countable, read, wide, profiles.n_obs)
+    return Study(report, source, real, countable, read, wide, types, profiles.n_obs)
 
 
 def counted(

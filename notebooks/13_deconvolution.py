@@ -256,9 +256,8 @@ page.verdicts()
 #   known fractions shows what leaving it out costs on planted ones.
 # - A correlation over all samples rewards hearing the tissue. The same number for shuffled profiles says how much of it that
 #   is, and the correlation within tissues says what is left for the sample.
-#
-# - A tile that changes with the RNA proves little: random genes of like expression change it, too. What counts is what the
-#   named quantity does beyond them, and whether the control shows that it can be read.
+# - That tiles change with the RNA proves little, for random genes of like expression may change them, too. What counts is
+#   what the named quantity does beyond these, and whether the control shows that it can be read at all.
 #
 # ## Limits
 #

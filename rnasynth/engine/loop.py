@@ -33,7 +33,8 @@ def train(
     Parameters
     ----------
     system : untrained; ends in evaluation mode on the training's device, with the best weights if `patience` is set,
-        else the last ones; its moving averages in `system.averaged`.
+        else the last ones; its moving averages in `system.averaged`. Networks that were divided end whole, on the CPU;
+        after a stop they stay divided, and a new system goes on.
     dataset : training samples, `len` and `fetch(indices)`.
     config : see TrainConfig.
     folder : gets `metrics.jsonl` and `checkpoints/`; None: nothing is written and nothing can be resumed.
@@ -44,7 +45,7 @@ def train(
     Returns
     -------
     {"steps", "seconds", "samples_per_s", "wait_share" (of the time, for data), "stopped_early", "best_step",
-    "best_loss", "precision", "device", "processes"}.
+    "best_loss", "precision", "device", "processes", "sharding"}.
 
     Raises
     ------

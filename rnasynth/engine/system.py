@@ -17,7 +17,7 @@ from rnasynth.config import Config, check
 from rnasynth.errors import InputError
 
 # fields that change how a training is executed but not what is computed; a run is the same run whatever they are
-EXECUTION_FIELDS = ("device", "log_every", "checkpoint_every", "compile", "channels_last")
+EXECUTION_FIELDS = ("device", "log_every", "checkpoint_every", "compile", "channels_last", "sharding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,9 @@ class TrainConfig(Config):
     """Memory layout of images and convolutions; faster on recent GPUs."""
     compile: bool = False
     """Compile the networks with torch.compile."""
+    sharding: Literal["none", "fsdp2"] = "none"
+    """`fsdp2`: several processes divide weights, moving averages and optimiser state among them, where those do not fit
+    into one GPU; more communication, the same training. Not with fp16."""
 
     def __post_init__(self) -> None:
         check(self, "steps", (self.steps is None) != (self.epochs is None), "steps or epochs, one of them")
@@ -59,6 +62,7 @@ class TrainConfig(Config):
         check(self, "batch_size", self.batch_size >= 1, "at least 1")
         check(self, "seed", self.seed >= 0, "at least 0")
         check(self, "grad_clip", self.grad_clip is None or self.grad_clip > 0, "more than 0, or none")
+        check(self, "sharding", self.sharding == "none" or self.precision != "fp16", "none with precision fp16")
         check(self, "checkpoint_every", self.checkpoint_every >= 0, "at least 0")
         check(self, "log_every", self.log_every >= 1, "at least 1")
         check(self, "validate_every", self.validate_every is None or self.validate_every >= 0, "at least 0")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from rnasynth.engine.batches import Batches, move
@@ -28,8 +27,9 @@ from rnasynth.engine.checkpoint import (
     without_prefix,
 )
 from rnasynth.engine.processes import Processes, reseed, resolve_precision
+from rnasynth.engine.sharding import Placement
 from rnasynth.engine.system import Dataset, Noise, System, TrainConfig, mixed_seed
-from rnasynth.engine.watch import EarlyStopping, Record, gradient_norm, means
+from rnasynth.engine.watch import EarlyStopping, Record, means
 from rnasynth.errors import DivergedError, RunError
 
 CHECKPOINTS = "checkpoints"  # folder inside the run's folder
@@ -59,7 +59,7 @@ class Training:
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
         self.identity = system.identity(config, len(dataset))
 
-        self._place()
+        self.placement = Placement(system, config, processes)
         trained = {system.trained(phase) for step in range(self.total) for phase in system.phases(step)}
         self.parameters = {key: [p for p in system.networks[key].parameters() if p.requires_grad] for key in sorted(trained)}
         untrained = [network for key, network in system.networks.items() if key not in trained]
@@ -68,7 +68,6 @@ class Training:
             parameter.requires_grad_(False)
         self.optimizers = {key: system.optimizer(key) for key in self.parameters}
         self.rates = {key: [float(g["lr"]) for g in opt.param_groups] for key, opt in self.optimizers.items()}
-        system.averaged = {key: _averaged(system.networks[key]) for key in system.ema}
         if config.compile:
             for network in system.networks.values():
                 network.compile()
@@ -81,7 +80,7 @@ class Training:
         self.checkpoints = Checkpoints(folder / CHECKPOINTS) if folder is not None else None
         found = self.checkpoints.latest() if self.checkpoints is not None else None
         first_batch = self._restore(found) if found is not None else 0
-        processes.broadcast(self._weights().values())
+        self.placement.broadcast()
         writes = folder is not None and processes.rank == 0
         self.log = MetricsLog(folder / METRICS, upto_step=self.step) if writes and folder is not None else None
         self.batches = Batches(
@@ -93,14 +92,6 @@ class Training:
             device=self.device,
             channels_last=config.channels_last,
         )
-
-    def _place(self) -> None:
-        for key, network in self.system.networks.items():
-            network.to(self.device)
-            if self.config.channels_last:
-                network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if self.processes.size > 1 and self.device.type == "cuda":
-                self.system.networks[key] = nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
     # ------------------------------------------------------------------ the loop
     def run(self, progress: bool, on_step: Callable[[int, System], None] | None) -> dict[str, Any]:
@@ -151,11 +142,11 @@ class Training:
         with self._autocast():
             loss, metrics = system.loss(phase, batch, noise)
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
-        self.processes.average_gradients(parameters)
+        self.placement.average_gradients(parameters)
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = gradient_norm(gradients)
+        norm = self.placement.norm(gradients)
         loss = self.processes.mean(loss.detach())
         record = Record(self.step + 1, phase, indices, loss, norm, metrics)
         self.pending.append(record)
@@ -163,7 +154,7 @@ class Training:
             self._check(record)
         if config.grad_clip is not None:
             factor = (config.grad_clip / (norm + 1e-6)).clamp(max=1.0).to(torch.float32)
-            torch._foreach_mul_(gradients, factor)
+            torch._foreach_mul_(self.placement.local(gradients), factor)
         factor_of_rate = system.schedule(key, self.step)
         for group, rate in zip(optimizer.param_groups, self.rates[key], strict=True):
             group["lr"] = rate * factor_of_rate
@@ -192,7 +183,8 @@ class Training:
         for key, average in self.system.averaged.items():
             decay = min(self.system.ema[key], (1 + self.step) / (10 + self.step))
             network = self.system.networks[key]
-            torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
+            mine_now, theirs_now = self.placement.local(average.parameters()), self.placement.local(network.parameters())
+            torch._foreach_lerp_(mine_now, theirs_now, 1.0 - decay)
             for mine, theirs in zip(average.buffers(), network.buffers(), strict=True):
                 mine.copy_(theirs)
 
@@ -253,43 +245,35 @@ class Training:
         if self.stopping.better(self.step, averages.get("loss", math.nan)):
             assert self.stopping.best is not None
             if self.checkpoints is None:
-                self.best_in_memory = {name: tensor.detach().clone() for name, tensor in self._weights().items()}
+                self.best_in_memory = {name: tensor.detach().clone() for name, tensor in self.placement.weights().items()}
             else:
                 self.stopping.best["file"] = self.checkpoints.best_name(self.step)
+                weights = self.placement.weights(keep=self.processes.rank == 0)
                 if self.processes.rank == 0:
-                    self.checkpoints.save_best(self.step, self._weights())
+                    self.checkpoints.save_best(self.step, weights)
         return averages
 
     # ------------------------------------------------------------------ checkpoints
-    def _weights(self) -> dict[str, Tensor]:
-        tensors: dict[str, Tensor] = {}
-        for key, network in self.system.networks.items():
-            tensors |= with_prefix(f"networks/{key}", network.state_dict())
-        for key, network in self.system.averaged.items():
-            tensors |= with_prefix(f"averaged/{key}", network.state_dict())
-        return tensors
-
-    def _load_weights(self, tensors: dict[str, Tensor]) -> None:
-        for kind, networks in (("networks", self.system.networks), ("averaged", self.system.averaged)):
-            for key, network in networks.items():
-                network.load_state_dict(without_prefix(f"{kind}/{key}", tensors))
-
     def _save(self) -> None:
         self.processes.broadcast(self.system.networks.buffers())
         parameters = [p.detach() for theirs in self.parameters.values() for p in theirs]
-        if not math.isfinite(float(gradient_norm(parameters))):
+        if not math.isfinite(float(self.placement.norm(parameters))):
             raise DivergedError(
                 f"{self.system.name}, step {self.step}",
                 expected="finite weights",
                 found="NaN or infinity",
                 fix=self._last_good() + "; lower the learning rate",
             )
-        if self.checkpoints is not None and self.processes.rank == 0:
-            optimizers: dict[str, Tensor] = {}
-            numbers: dict[str, dict[str, Any]] = {}
-            for key, optimizer in self.optimizers.items():
-                tensors, numbers[key] = optimizer_tensors(optimizer)
-                optimizers |= with_prefix(key, tensors)
+        if self.checkpoints is None:
+            return
+        writes = self.processes.rank == 0
+        weights = self.placement.weights(keep=writes)
+        optimizers: dict[str, Tensor] = {}
+        numbers: dict[str, dict[str, Any]] = {}
+        for key, optimizer in self.optimizers.items():
+            tensors, numbers[key] = optimizer_tensors(optimizer)
+            optimizers |= self.placement.gather(with_prefix(key, tensors), keep=writes)
+        if writes:
             state = {
                 "identity": self.identity,
                 "batches": self.batches.number,
@@ -300,7 +284,7 @@ class Training:
                 "optimizer_numbers": numbers,
                 "scaler": self.scaler.state_dict() if self.scaler is not None else None,
             }
-            self.checkpoints.save(self.step, state, {"weights": self._weights(), "optimizers": optimizers})
+            self.checkpoints.save(self.step, state, {"weights": weights, "optimizers": optimizers})
         self.processes.barrier()
 
     def _restore(self, found: Checkpoint) -> int:
@@ -314,9 +298,10 @@ class Training:
                 found=f"another {', '.join(changed)}",
                 fix="give another folder, or remove this one to start again",
             )
-        self._load_weights(found.tensors["weights"])
+        self.placement.load_weights(found.tensors["weights"])
         for key, optimizer in self.optimizers.items():
             tensors = without_prefix(key, found.tensors["optimizers"])
+            tensors = self.placement.optimizer_parts(optimizer, tensors)
             restore_optimizer(optimizer, tensors, state["optimizer_numbers"][key])
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
@@ -336,11 +321,12 @@ class Training:
         raise KeyboardInterrupt(message)
 
     def _finish(self) -> dict[str, Any]:
-        best = self.stopping.best
+        best, divided = self.stopping.best, self.placement.divided
+        self.placement.join()
         if best is not None:
             self.processes.barrier()
             kept = self.checkpoints.load_best(best["file"]) if self.checkpoints is not None else self.best_in_memory
-            self._load_weights(kept)
+            self.placement.load_weights(kept)
         self.system.eval()
         return {
             "steps": self.step,
@@ -352,6 +338,7 @@ class Training:
             "precision": self.precision,
             "device": self.device.type,
             "processes": self.processes.size,
+            "sharding": "fsdp2" if divided else "none",
         }
 
     def close(self) -> None:
@@ -361,7 +348,3 @@ class Training:
         self.batches.close()
         if self.log is not None:
             self.log.close()
-
-
-def _averaged(network: nn.Module) -> nn.Module:
-    return copy.deepcopy(network).requires_grad_(False).eval()

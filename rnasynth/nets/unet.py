@@ -265,6 +265,10 @@ class UNet(nn.Module):
         if self.last.bias is not None:
             nn.init.zeros_(self.last.bias)
 
+    def shard_units(self) -> list[nn.Module]:
+        """Return the parts whose weights lie whole only while they compute, where several GPUs share the network."""
+        return [*self.down, self.middle, *self.up]
+
     def _check_image(self, image: Tensor) -> None:
         step = self.patch * 2**self.halvings
         if image.ndim != 4 or image.shape[1] != self.channels or image.shape[2] % step or image.shape[3] % step:

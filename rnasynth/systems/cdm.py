@@ -69,7 +69,10 @@ class DiffusionSystem(TileSystem):
             more["low"] = self.prepared(low, level, noise.normal(3, config.tile_px, config.tile_px))
             more["low_level"] = level
         network, drawn = self.networks[KEY], noise.normal(3, config.tile_px, config.tile_px)
-        error = diffusion_loss(network, self.parametrisation, clean, sigma, drawn, batch["condition"], **more)
+        condition = batch["condition"]
+        if config.condition_noise and self.uses == "latent":
+            condition = condition + config.condition_noise * noise.normal(condition.shape[1])
+        error = diffusion_loss(network, self.parametrisation, clean, sigma, drawn, condition, **more)
         return error.mean(), {}
 
     def prepared(self, low: Tensor, level: Tensor, noise: Tensor) -> Tensor:

@@ -106,6 +106,8 @@ class CDMConfig(Config):
     """EDM: its standard deviation."""
     condition_dropout: float = 0.1
     """Share of samples trained without their condition, for classifier-free guidance."""
+    condition_noise: float = 0.0
+    """Standard deviation of normal noise on the standardised latent in training, so that near profiles are heard alike."""
     low_blur: float = 0.6
     """Super-resolution: blur of the low-resolution tile, standard deviation in its own pixels."""
     low_level_max: float = 0.5
@@ -139,6 +141,7 @@ class CDMConfig(Config):
         for name in ("condition_dropout", "low_level_max", "warmup_share", "ema_decay"):
             check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         check(self, "lr_decay", 0 <= self.lr_decay <= 1, "in [0, 1]")
+        check(self, "condition_noise", self.condition_noise >= 0, "at least 0")
         check(self, "low_blur", self.low_blur >= 0, "at least 0")
 
 

@@ -1,0 +1,177 @@
+"""Does a diffusion stage use the profile, and at which noise levels? Real held-out tiles with noise, told this or that.
+
+No tile is generated: a held-out real tile gets noise, and the stage estimates the clean tile, once told the sample's own
+profile, once another of the same tissue, once the tissue's mean, once nothing; the same tile and the same noise each time.
+What the own profile takes off the squared error is what the stage heard. It costs one evaluation where a generated tile
+costs ten or more, and the pairing takes most of the chance out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rnasynth.data.cohort import Cohort
+from rnasynth.engine import mixed_seed
+from rnasynth.errors import InputError, SplitError
+from rnasynth.evaluation.conditioning.experiment import evenly, tissue_mean_profiles, with_tiles
+from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
+from rnasynth.nets.samplers import Draws
+from rnasynth.systems.diffusion import DiffusionGenerator, denoiser
+
+SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+BATCH = 64
+RIVALS = {"shuffled": "another profile of the tissue", "mean": "the tissue's mean profile", "null": "no profile"}
+
+
+@dataclass(frozen=True, eq=False)
+class DenoisingReport:
+    """What was found.
+
+    Attributes
+    ----------
+    gains : rows label (rival), x (sigma), value, low, high: by how much the error is larger than with the own profile, in
+        percent of it.
+    numbers, labels : "denoising_gain_RIVAL", the mean over the noise levels, and its words.
+    n_samples, n_tiles, unit : what stands behind it, and what intervals resample.
+    """
+
+    gains: pd.DataFrame
+    numbers: dict[str, Interval]
+    labels: dict[str, str]
+    n_samples: int
+    n_tiles: int
+    unit: str
+
+    @property
+    def hears(self) -> bool:
+        """Whether the own profile beats another of the tissue over all noise levels: the interval excludes 0."""
+        return self.numbers["denoising_gain_shuffled"].low > 0
+
+    def lines(self) -> pd.DataFrame:
+        """Return group, x, value, low, high, name for `plots.sampling.quality`."""
+        return self.gains.rename(columns={"label": "group"}).assign(name="")
+
+    def verdict(self) -> str:
+        """Say what the intervals allow."""
+        own = self.numbers["denoising_gain_shuffled"]
+        start = "The stage hears" if self.hears else "It is not shown that the stage hears"
+        best = self.gains[self.gains["label"] == RIVALS["shuffled"]].sort_values("value").iloc[-1]
+        return (
+            f"{start} more of a profile than its tissue: told another profile of the tissue, its error on held-out real"
+            f" tiles is larger by {own} %, most at a noise level of {best['x']:g} ({best['value']:.2g} %)."
+        )
+
+
+def denoising_gain(
+    generator: DiffusionGenerator,
+    cohort: Cohort,
+    *,
+    sigmas: Sequence[float] = SIGMAS,
+    split: str = "test",
+    tiles_per_sample: int = 8,
+    max_samples: int = 120,
+    seed: int = 0,
+    n_boot: int = 1000,
+) -> DenoisingReport:
+    """Measure what the own profile takes off the error of a base stage, by noise level.
+
+    Parameters
+    ----------
+    generator : a base stage that is told latents.
+    cohort : with tiles, brought to the stage's side; their stain stays as scanned.
+    sigmas : noise levels, on the scale of tiles in [-1, 1].
+    split : the held-out split.
+    tiles_per_sample, max_samples : at most so many real tiles of so many samples, evenly spaced.
+    seed : of the noise, the shuffle and the bootstrap.
+    n_boot : resamples.
+
+    Raises
+    ------
+    InputError : a super-resolution stage, or no tissue with two held-out samples. SplitError : asked for the training split.
+    """
+    if split == "train":
+        raise SplitError(f"cohort {cohort.name}", expected="a held-out split", found="train", fix="use val or test")
+    if generator.low_px:
+        raise InputError("denoising gain", expected="a base stage", found="a super-resolution stage")
+    assert cohort.tiles is not None
+    profiles, tile_ids = evenly(cohort, split, max_samples), with_tiles(cohort, split)[1]
+    tissues = profiles.obs["tissue"].astype(str).to_numpy()
+    others = _others(tissues, seed)
+    if not (others >= 0).any():
+        raise InputError(f"cohort {cohort.name}, split {split}", expected="two samples of a tissue", found="one of each")
+    own = generator.conditions(profiles)[0]
+    means = tissue_mean_profiles(cohort.profiles[(cohort.profiles.obs["split"] == "train").to_numpy()])
+    known = dict(zip(means.obs_names, generator.conditions(means)[0], strict=True))
+    told = {"own": own, "shuffled": own[others], "mean": np.stack([known[name] for name in tissues]), "null": own}
+    ids = [tile_ids[str(name)][:tiles_per_sample] for name in profiles.obs_names]
+    rows = np.repeat(np.arange(len(ids)), [len(each) for each in ids])
+    tiles = cohort.tiles.read_float(np.concatenate(ids), generator.px)
+    errors = {name: np.zeros((len(profiles), len(sigmas))) for name in told}
+    for name, conditions in told.items():
+        for column, sigma in enumerate(sigmas):
+            found = _errors(generator, tiles, torch.from_numpy(conditions[rows]), sigma, told=name != "null", seed=seed)
+            errors[name][:, column] = np.bincount(rows, found) / np.bincount(rows)
+    kept = others >= 0
+    units, unit = resampling_units(profiles.obs["split_group"].astype(str).to_numpy()[kept])
+
+    def gain(own_error: NDArray[Any], rival: NDArray[Any]) -> float:
+        return 100 * float(np.mean(rival.mean(axis=0) / own_error.mean(axis=0)) - 1)
+
+    def interval(name: str, columns: slice) -> Interval:
+        pair = (errors["own"][kept][:, columns], errors[name][kept][:, columns])
+        return bootstrap(gain, *pair, groups=units, n_boot=n_boot, seed=seed)
+
+    table = [
+        {"label": words, "x": sigma, **{k: getattr(found, k) for k in ("value", "low", "high")}}
+        for name, words in RIVALS.items()
+        for column, sigma in enumerate(sigmas)
+        for found in [interval(name, slice(column, column + 1))]
+    ]
+    return DenoisingReport(
+        gains=pd.DataFrame(table),
+        numbers={f"denoising_gain_{name}": interval(name, slice(None)) for name in RIVALS},
+        labels={f"denoising_gain_{key}": f"error when told {words}, above the own's" for key, words in RIVALS.items()},
+        n_samples=int(kept.sum()),
+        n_tiles=len(rows),
+        unit=unit,
+    )
+
+
+def _others(tissues: NDArray[Any], seed: int) -> NDArray[np.int64]:
+    """Row of another sample of the same tissue for each row, or -1: a cycle through a random order, so never its own."""
+    others = np.full(len(tissues), -1, dtype=np.int64)
+    generator = np.random.default_rng(seed)
+    for tissue in np.unique(tissues):
+        mine = generator.permutation(np.flatnonzero(tissues == tissue))
+        if len(mine) > 1:
+            others[mine] = np.roll(mine, 1)
+    return others
+
+
+def _errors(
+    generator: DiffusionGenerator, tiles: Tensor, condition: Tensor, sigma: float, *, told: bool, seed: int
+) -> NDArray[np.float64]:
+    """Mean squared error of the clean estimate of each tile, (N,); the noise is keyed by seed, noise level and row."""
+    system = generator.system
+    network = system.best("unet")
+    device = next(network.parameters()).device
+    found = []
+    for start in range(0, len(tiles), BATCH):
+        clean = tiles[start : start + BATCH].to(device)
+        draws = Draws([mixed_seed("denoising", seed, repr(sigma), start + row) for row in range(len(clean))], device=device)
+        estimate = denoiser(
+            network, system.parametrisation, condition[start : start + BATCH].to(device), weight=1.0 if told else 0.0
+        )
+        with torch.inference_mode():
+            noisy = clean + sigma * draws.normal(*clean.shape[1:])
+            levels = torch.full((len(clean),), sigma, dtype=torch.float64, device=device)
+            found.append((estimate(noisy, levels) - clean).square().mean(dim=(1, 2, 3)).cpu().numpy())
+    return np.concatenate(found).astype(np.float64)

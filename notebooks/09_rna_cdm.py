@@ -32,23 +32,21 @@ preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training and of the noise
 tiles_per_profile: int = 8  # generated tiles a held-out profile
-method: str = "dpm2m"  # sampler: dpm2m, heun (the paper's, with churn 80 and 32 steps) or euler
-steps: int = 10  # steps of the sampler
-churn: float = 0.0  # noise added on the way, heun only; 80 as published
-guidance: float = 1.0  # classifier-free guidance weight; 1: none
+sampling: str = "method=dpm2m,steps=10"  # how tiles are drawn; the paper: method=heun,steps=32,churn=80
 max_profiles: int = 120  # held-out profiles of which tiles are made, at most
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/09_rna_cdm
 
 # %% tags=["resolve"]
 from rnasynth import plots
 from rnasynth.evaluation.blinding import blind_tiles
-from rnasynth.evaluation.conditioning import area, experiment
+from rnasynth.evaluation.conditioning import area, denoising, experiment
 from rnasynth.evaluation.conditioning.ceiling import ridge_retrieval
 from rnasynth.evaluation.fidelity import colour
 from rnasynth.evaluation.fidelity import sets as fidelity_sets
 from rnasynth.evaluation.fidelity import study as fidelity_study
 from rnasynth.features import StainTexture
 from rnasynth.pages import Page
+from rnasynth.plots.sampling import quality
 from rnasynth.systems.cdm import BaseStage, SuperResolutionStage, parameters
 from rnasynth.systems.cdm_config import Sampling
 from rnasynth.systems.diffusion import Cascade
@@ -61,10 +59,7 @@ page = Page.open(
     seed=seed,
     out=out,
     tiles_per_profile=tiles_per_profile,
-    method=method,
-    steps=steps,
-    churn=churn,
-    guidance=guidance,
+    sampling=sampling,
     max_profiles=max_profiles,
 )
 
@@ -83,8 +78,8 @@ runs = {
     name: train_preset(system, data, preset, overrides=[f"train.seed={seed}"])
     for name, system in (("base", "cdm-base"), ("super-resolution", "cdm-sr"))
 }
-sampling = Sampling(method=method, steps=steps, churn=churn, guidance=guidance, precision="auto")
-base, upper = (run.load().with_sampling(sampling) for run in runs.values())
+drawn = Sampling(precision="auto").with_overrides(sampling.split(","))
+base, upper = (run.load().with_sampling(drawn) for run in runs.values())
 cascade = Cascade(base, upper)
 billions = sum(parameters(stage.preset("paper"), 200) for stage in (BaseStage, SuperResolutionStage)) / 1e9
 page.number("parameters_published_sizes", billions, unit="billion", label="parameters of both stages at the sizes of a port")
@@ -198,6 +193,23 @@ if not (proof.beats_shuffled and proof.retrieves):
     page.not_converged(
         "a tile generated from its own RNA is not measurably nearer to its sample than one of another profile"
     )
+
+# %% [markdown]
+# The same question without generating: a held-out real tile gets noise, and the base stage estimates the clean tile, told
+# the own profile, another of the tissue, the tissue's mean, or nothing. Much noise leaves the layout open, little noise
+# only the grain; above zero the own profile helps.
+
+# %%
+heard = denoising.denoising_gain(base, data, seed=seed, max_samples=max_profiles)
+page.report(heard, unit="%")
+page.figure(
+    quality({"error above that with the own profile (%)": heard.lines()}, x_label="noise level (standard deviation)"),
+    "heard",
+    caption=f"Squared error of the clean estimate, told something else than the own profile; intervals over {heard.unit}.",
+    alt="Lines with intervals over the noise level, one a replacement of the own profile.",
+    n=f"{heard.n_tiles} real tiles of {heard.n_samples} held-out samples",
+)
+page.note(heard.verdict())
 
 # %% [markdown]
 # ## As much haematoxylin as the real tile?

@@ -29,6 +29,21 @@ def transpose(tiles: Tensor, draws: Tensor) -> Tensor:
     return torch.where((draws < 0.5).view(-1, 1, 1, 1), tiles.transpose(2, 3), tiles)
 
 
+def cropped(tiles: Tensor, place: Tensor, px: int) -> Tensor:
+    """Cut a square out of each tile.
+
+    Parameters
+    ----------
+    tiles : shape (B, C, H, W).
+    place : shape (B, 2), int64: first row and first column of each square, which lies inside the tile.
+    px : its side.
+    """
+    offsets = torch.arange(px, device=tiles.device)
+    samples = torch.arange(len(tiles), device=tiles.device)
+    rows, columns = (place[:, axis, None] + offsets for axis in (0, 1))
+    return tiles[samples[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
 def jitter_colour(tiles: Tensor, factors: Tensor) -> Tensor:
     """Scale brightness, contrast (about the tile's mean grey) and saturation (about each pixel's grey).
 

@@ -21,7 +21,7 @@ from rnasynth.config import Config, check_preset
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import Noise, adam, register
 from rnasynth.errors import InputError
-from rnasynth.nets.augment import flip, transpose
+from rnasynth.nets.augment import cropped, flip, transpose
 from rnasynth.nets.edm import EDM, LinearDDPM, Parametrisation, denoise, diffusion_loss, weighted_error
 from rnasynth.nets.lowres import corrupt_low, lower, raise_low
 from rnasynth.nets.samplers import karras_sigmas, step_target
@@ -66,9 +66,12 @@ class DiffusionSystem(TileSystem):
         if config.low_px:
             level = noise.uniform(0.0, config.low_level_max)
             low = lower(clean, config.tile_px // config.low_px)
-            more["low"] = self.prepared(low, level, noise.normal(3, config.tile_px, config.tile_px))
-            more["low_level"] = level
-        network, drawn = self.networks[KEY], noise.normal(3, config.tile_px, config.tile_px)
+            low = self.prepared(low, level, noise.normal(3, config.tile_px, config.tile_px))
+            if config.crop_px:
+                place = noise.integers(0, (config.tile_px - config.crop_px) // config.patch + 1, 2) * config.patch
+                clean, low = cropped(clean, place, config.crop_px), cropped(low, place, config.crop_px)
+            more |= {"low": low, "low_level": level}
+        network, drawn = self.networks[KEY], noise.normal(*clean.shape[1:])
         condition = batch["condition"]
         if config.condition_noise and self.uses == "latent":
             condition = condition + config.condition_noise * noise.normal(condition.shape[1])

@@ -108,6 +108,8 @@ class CDMConfig(Config):
     """Share of samples trained without their condition, for classifier-free guidance."""
     condition_noise: float = 0.0
     """Standard deviation of normal noise on the standardised latent in training, so that near profiles are heard alike."""
+    crop_px: int = 0
+    """Super-resolution: side of the random crops that training sees, as the network looks near around it; 0: whole tiles."""
     low_blur: float = 0.6
     """Super-resolution: blur of the low-resolution tile, standard deviation in its own pixels."""
     low_level_max: float = 0.5
@@ -130,6 +132,10 @@ class CDMConfig(Config):
         check(self, "tile_px", 16 <= self.tile_px <= 1024 and self.tile_px % side == 0, f"16 to 1024, a multiple of {side}")
         divides = self.low_px == 0 or (0 < self.low_px < self.tile_px and self.tile_px % self.low_px == 0)
         check(self, "low_px", divides, "0, or a divisor of tile_px")
+        factor = self.tile_px // self.low_px if self.low_px else 1
+        fits = self.crop_px == 0 or (self.low_px > 0 and self.crop_px % side == self.crop_px % factor == 0)
+        words = f"0, or (with low_px) a multiple of {side} and {factor}, at most tile_px"
+        check(self, "crop_px", 0 <= self.crop_px <= self.tile_px and fits, words)
         check(self, "multipliers", levels >= 1 and min(self.multipliers) >= 1, "at least one level, each at least 1")
         for name in ("blocks", "self_attention", "cross_attention"):
             check(self, name, len(getattr(self, name)) == levels, f"{levels} values, one a level")
@@ -191,7 +197,7 @@ def demo_base() -> CDMConfig:
         lr_decay=0.5,
         ema_decay=0.995,
         train=TrainConfig(
-            steps=1200,
+            steps=1000,
             batch_size=32,
             precision="auto",
             grad_clip=1.0,
@@ -210,13 +216,14 @@ def demo_sr() -> CDMConfig:
         base,
         tile_px=64,
         low_px=32,
-        patch=4,
-        width=64,
-        multipliers=(1, 2),
-        blocks=(1, 1),
-        self_attention=(False, False),
-        cross_attention=(False, True),
-        train=replace(base.train, steps=400, batch_size=32),
+        crop_px=32,
+        patch=2,
+        width=32,
+        multipliers=(1, 2, 4),
+        blocks=(1, 1, 1),
+        self_attention=(False, False, False),
+        cross_attention=(False, False, True),
+        train=replace(base.train, steps=500),
     )
 
 

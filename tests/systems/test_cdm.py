@@ -351,3 +351,25 @@ def test_runs_are_opened_by_name_with_their_sampling(runs: dict[str, Run], gan_c
         diffusion.open_generator(base, sampling=["steps=0"])
     with pytest.raises(InputError, match="stride"):
         diffusion.open_generator(base, sampling=["stride=2"])
+
+
+def test_crops_are_cut_from_clean_and_low_tile_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = stage(SuperResolutionStage, SMALL_SR, flips=False, crop_px=8, low_blur=0.0, low_level_max=0.001)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def recorded(network: Any, parametrisation: Any, clean: Tensor, *given: Any, low: Tensor, **more: Any) -> Tensor:
+        seen.append((clean, low))
+        return torch.zeros(len(clean))
+
+    monkeypatch.setattr(cdm, "diffusion_loss", recorded)
+    batch = batch_of(system)
+    ramp = torch.linspace(-1, 1, 32)
+    batch["tile"] = torch.stack([ramp[:, None].expand(32, 32), ramp[None].expand(32, 32), torch.zeros(32, 32)]).repeat(
+        8, 1, 1, 1
+    )
+    system.loss("train", batch, Noise(0, 0, 0, 8))
+    clean, low = seen[0]
+    assert clean.shape == low.shape == (8, 3, 8, 8) and clean[:, :2, 0, 0].unique().numel() > 4  # crops differ in place
+    torch.testing.assert_close(clean, low, atol=0.05, rtol=0)  # of a ramp the low-resolution tile is the tile
+    with pytest.raises(InputError, match="crop_px"):
+        dataclasses.replace(SMALL, crop_px=8)  # a base stage sees whole tiles

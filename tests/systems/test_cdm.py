@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from rnasynth.data.cohort import Cohort
+from rnasynth.data.papers import read_hyperparameters
 from rnasynth.engine import Noise, TrainConfig, seeded
 from rnasynth.errors import InputError
+from rnasynth.nets.edm import EDM, LinearDDPM
 from rnasynth.nets.lowres import corrupt_low
 from rnasynth.runs import Run, get_or_train
 from rnasynth.systems import cdm, diffusion
@@ -311,6 +313,28 @@ def test_presets_are_whole_and_survive_json() -> None:
     assert BaseStage.preset("demo") == LabelStage.preset("demo")
     assert BaseStage.upstream_preset("paper") == "paper-rna-cdm" and DistilledStage.upstream_preset("paper") == "paper"
     assert BetaVAESystem.preset(BaseStage.upstream_preset("demo")).latent == 32
+
+
+def test_paper_preset_holds_the_published_numbers() -> None:
+    table = read_hyperparameters("rna-cdm").set_index("field")["value"].map(json.loads)
+    base, upper = BaseStage.preset("paper"), SuperResolutionStage.preset("paper")
+    assert (base.tile_px, upper.tile_px, upper.low_px) == (table["base_px"], table["tile_px"], table["base_px"])
+    assert (base.width, upper.width) == (table["base_width"], table["super_resolution_width"])
+    for config in (base, upper):
+        assert (config.train.steps, config.train.batch_size) == (table["steps"], table["batch_size"])
+        assert (config.lr, config.tiles_per_patient) == (table["lr"], table["tiles_per_slide"])
+        assert config.patch == 1 and config.crop_px == 0 and config.warmup_share == config.lr_decay == 0
+        assert config.standardise == "none" and not config.same_stain
+    assert (upper.low_blur > 0) == table["blur_low_resolution"]
+    asked = {"rho": "rho", "churn": "S_churn", "churn_min": "S_tmin", "churn_max": "S_tmax", "churn_noise": "S_noise"}
+    for ours, theirs in {**asked, "steps": "sampling_steps"}.items():
+        assert getattr(PAPER_SAMPLING, ours) == table[theirs], ours
+    assert LinearDDPM().steps == table["timesteps"] and cdm.parametrisation(base) == EDM()
+
+
+def test_published_sizes_are_those_of_the_port_within_five_percent() -> None:
+    base, upper = (cdm.parameters(kind.preset("paper"), 200) for kind in (BaseStage, SuperResolutionStage))
+    assert base == pytest.approx(412.7e6, rel=0.05) and upper == pytest.approx(733.6e6, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +71,10 @@ def largest_difference(one: Run, other: Run) -> float:
 
 
 # ---------------------------------------------------------------------- in the processes
+class Crash(Exception):
+    """Ends a training in all processes at once."""
+
+
 def held(training: Training) -> dict[str, list[int]]:
     """Numbers that this process holds, and numbers there are: of weights, averages and the optimiser's state."""
     system = training.system
@@ -95,7 +100,9 @@ def work(folder: Path, modes: list[str]) -> None:
         files.write_json(folder / mode / f"{self.system.name}-{processes.rank}.json", held(self))
         return finish(self)
 
-    def killed(self: Training, number: int, phase: str) -> None:
+    def ended(self: Training, number: int, phase: str) -> None:
+        if self.step == 3 and mode == "crashed":
+            raise Crash
         if self.step == 3 and processes.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         take(self, number, phase)
@@ -104,17 +111,29 @@ def work(folder: Path, modes: list[str]) -> None:
         noise(self, seed + 100 * processes.rank, *arguments, **options)
 
     for mode in modes:
-        sharding: Literal["none", "fsdp2"] = "fsdp2" if "fsdp2" in mode else "none"
+        sharding: Literal["none", "fsdp2"] = "fsdp2" if "fsdp2" in mode and not mode.startswith("on-whole") else "none"
         Training._finish = counted  # type: ignore[method-assign]
-        if mode.startswith("killed"):
-            Training._phase = killed  # type: ignore[method-assign]
+        if mode in ("crashed", "killed-fsdp2"):
+            Training._phase = ended  # type: ignore[method-assign]
         if mode == "noise":  # broken: each process draws its own
             Noise.__init__ = own  # type: ignore[method-assign]
         if mode == "norm-fsdp2":  # broken: each process clips by the norm of its own part
             Placement.norm = lambda self, tensors: gradient_norm(self.local(tensors))  # type: ignore[method-assign]
-        for name in STAGES if mode in ("whole", "fsdp2") else ["cdm-base"]:
-            trained(folder, name, mode, sharding=sharding)
-        Noise.__init__, Placement.norm = noise, norm  # type: ignore[method-assign]
+        with pytest.raises(Crash) if mode == "crashed" else nullcontext():
+            for name in STAGES if mode in ("whole", "fsdp2") else ["cdm-base"]:
+                trained(folder, name, mode, sharding=sharding)
+        if mode == "crashed" and processes.rank == 0:
+            copy_of_unfinished(folder, mode)
+        processes.barrier()
+        Noise.__init__, Placement.norm, Training._phase = noise, norm, take  # type: ignore[method-assign]
+
+
+def copy_of_unfinished(folder: Path, mode: str) -> None:
+    """Make copies of a training that was broken off, to go on with in any layout."""
+    assert len(list((folder / mode).glob("cdm-base-*/checkpoints/step-000000002/state.json"))) == 1
+    assert not list((folder / mode).glob("cdm-base-*/manifest.json"))
+    for layout in ("whole", "fsdp2", "one"):
+        shutil.copytree(folder / mode, folder / f"on-{layout}-after-{mode}")
 
 
 def start(folder: Path, *modes: str) -> subprocess.Popen[str]:
@@ -136,18 +155,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     for name in STAGES:
         trained(folder, name, "one")
-    for process in [start(folder, "killed"), start(folder, "killed-fsdp2")]:
-        said = process.communicate(timeout=200)[1]
-        assert process.returncode != 0 and "SIGKILL" in said, said[-3000:]
-    for mode in ("killed", "killed-fsdp2"):
-        assert len(list((folder / mode).glob("cdm-base-*/checkpoints/step-000000002/state.json"))) == 1
-        assert not list((folder / mode).glob("cdm-base-*/manifest.json"))
-        for layout in ("whole", "fsdp2", "one"):
-            shutil.copytree(folder / mode, folder / f"on-{layout}-after-{mode}")
+    process = start(folder, "killed-fsdp2")
+    said = process.communicate(timeout=200)[1]
+    assert process.returncode != 0 and "SIGKILL" in said, said[-3000:]
+    copy_of_unfinished(folder, "killed-fsdp2")
     process = start(
         folder,
-        *("whole", "fsdp2", "noise", "norm-fsdp2"),
-        *("on-whole-after-killed", "on-fsdp2-after-killed", "on-fsdp2-after-killed-fsdp2"),
+        *("whole", "fsdp2", "noise", "norm-fsdp2", "crashed", "on-whole-after-crashed", "on-fsdp2-after-crashed"),
+        *("on-whole-after-killed-fsdp2", "on-fsdp2-after-killed-fsdp2"),
     )
     said = process.communicate(timeout=280)[1]
     assert process.returncode == 0, said[-3000:]
@@ -190,15 +205,17 @@ def test_each_process_holds_its_half(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "processes"),
     [
-        ("on-whole-after-killed", 2),
-        ("on-fsdp2-after-killed", 2),
+        ("on-whole-after-crashed", 2),
+        ("on-fsdp2-after-crashed", 2),
+        ("on-whole-after-killed-fsdp2", 2),
         ("on-fsdp2-after-killed-fsdp2", 2),
         ("on-one-after-killed-fsdp2", 1),
     ],
 )
-def test_a_killed_training_goes_on_in_any_layout(folder: Path, mode: str, processes: int) -> None:
+def test_a_training_that_was_broken_off_goes_on_in_any_layout(folder: Path, mode: str, processes: int) -> None:
     one, after = trained(folder, "cdm-base", "one"), trained(folder, "cdm-base", mode)
     assert after.versions["processes"] == processes
+    assert after.versions["sharding"] == ("fsdp2" if mode.startswith("on-fsdp2") else "none")
     assert largest_difference(after, one) < 1e-5
     ours, theirs = steps_of(one), steps_of(after)
     for what, values in ours.items():

@@ -222,8 +222,8 @@ page.report(follow)
 page.figure(
     plots.intervals(follow.correlations, x_label="Spearman's correlation with the real tile", reference=0.0),
     "area",
-    caption=f"Haematoxylin area of generated tiles (mean of {2 * tiles_per_profile}) and of the sample's real tile; beside it "
-    "shuffled profiles, ridge regression, and one half of the real tissue against the other.",
+    caption=f"Haematoxylin area of generated tiles (mean of {2 * tiles_per_profile}) and of the sample's real tile; beside "
+    "it shuffled profiles, ridge regression, and one half of the real tissue against the other.",
     alt="Points with intervals, one row a source; a dashed line marks none.",
     n=f"{profiles.n_obs} held-out samples",
 )

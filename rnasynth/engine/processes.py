@@ -2,7 +2,7 @@
 
 One process by default; several where torchrun started them (it sets RANK, WORLD_SIZE and LOCAL_RANK). Gradients are
 averaged by plain all-reduce after the whole backward pass, which holds for losses that differentiate twice (gradient
-penalties) and for several networks trained in turn.
+penalties) and for several networks trained in turn; `sharding` divides networks that do not fit.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Placement:
     Parameters
     ----------
     system : its networks are placed, and `averaged` is filled, both with the weights of process 0 where divided.
-    config : `sharding`, `channels_last`.
+    config : `sharding`, `compile`, `channels_last`.
     processes : those that train together.
 
     Raises
@@ -78,7 +78,11 @@ class Placement:
             if divided:  # in the layout that it has: only contiguous weights can be divided
                 for kind, one in self._kinds(key):
                     self._plain[kind, key] = _without_weights(one)
+                    if config.compile and kind == "networks":
+                        compile_units(one)
                     self._divide(one)
+            elif config.compile:
+                network.compile()
 
     def _kinds(self, key: str) -> list[tuple[str, nn.Module]]:
         networks = [("networks", self.system.networks[key])]
@@ -198,3 +202,12 @@ def _without_weights(network: nn.Module) -> nn.Module:
     """Return a copy whose parameters take no memory, for `load_state_dict(..., assign=True)`."""
     empty = {id(p): nn.Parameter(p.detach().to("meta"), requires_grad=p.requires_grad) for p in network.parameters()}
     return copy.deepcopy(network, memo=dict(empty))
+
+
+def compile_units(network: Any) -> None:
+    """Compile what each unit computes, and leave out how it is put together before and given back after."""
+    units = network.shard_units()
+    settings = torch._dynamo.config
+    settings.recompile_limit = max(settings.recompile_limit, len(units))  # units of one class share a limit of shapes
+    for unit in units:
+        unit.forward = torch.compile(unit.forward, dynamic=False)

@@ -50,7 +50,7 @@ class TrainConfig(Config):
     channels_last: bool = False
     """Memory layout of images and convolutions; faster on recent GPUs."""
     compile: bool = False
-    """Compile the networks with torch.compile."""
+    """Compile the networks with torch.compile; those that `sharding` divides, unit by unit."""
     sharding: Literal["none", "fsdp2"] = "none"
     """`fsdp2`: several processes divide weights, moving averages and optimiser state among them, where those do not fit
     into one GPU; more communication, the same training. Not with fp16."""

@@ -68,9 +68,6 @@ class Training:
             parameter.requires_grad_(False)
         self.optimizers = {key: system.optimizer(key) for key in self.parameters}
         self.rates = {key: [float(g["lr"]) for g in opt.param_groups] for key, opt in self.optimizers.items()}
-        if config.compile:
-            for network in system.networks.values():
-                network.compile()
 
         self.step, self.seconds, self.samples, self.waited = 0, 0.0, 0, 0.0
         self.stopping = EarlyStopping(config.patience, earliest=round(EARLY_SHARE * self.total))

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from rnasynth.engine import Processes, TrainConfig, load_tensors, save_tensors, train
-from rnasynth.engine.sharding import Placement, Shardable
+from rnasynth.engine.sharding import Placement, Shardable, compile_units
 from rnasynth.errors import InputError
 from rnasynth.nets.unet import UNet
 from rnasynth.runs import run_id
@@ -124,3 +125,19 @@ def test_units_of_the_unet_hold_nearly_all_of_it() -> None:
     assert len(inside) == len(set(inside))
     numbers = {id(p): p.numel() for p in net.parameters()}
     assert sum(numbers[number] for number in inside) > 0.95 * sum(numbers.values())
+
+
+def test_units_are_compiled_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What puts a unit together stays outside of what is compiled; its shapes are fixed."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def recorded(function: Any, **options: Any) -> Any:
+        asked.append((function.__name__, options))
+        return lambda x: function(x) + 1
+
+    monkeypatch.setattr(torch, "compile", recorded)
+    network = Divisible(nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5)))
+    before = network.layers(torch.zeros(1, 5))
+    compile_units(network)
+    assert asked == [("forward", {"dynamic": False})] * 2
+    assert not torch.equal(network.layers(torch.zeros(1, 5)), before)

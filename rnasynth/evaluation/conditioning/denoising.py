@@ -8,7 +8,7 @@ costs ten or more, and the pairing takes most of the chance out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,9 @@ from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.experiment import evenly, tissue_mean_profiles, with_tiles
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 from rnasynth.nets.samplers import Draws
+from rnasynth.runs import Run
 from rnasynth.systems.diffusion import DiffusionGenerator, denoiser
+from rnasynth.systems.training import train_preset
 
 SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 BATCH = 64
@@ -49,6 +51,8 @@ class DenoisingReport:
     n_samples: int
     n_tiles: int
     unit: str
+    errors: pd.DataFrame
+    """One row a sample: mse_own and mse_RIVAL, means over its tiles and the noise levels."""
 
     @property
     def hears(self) -> bool:
@@ -142,7 +146,29 @@ def denoising_gain(
         n_samples=int(kept.sum()),
         n_tiles=len(rows),
         unit=unit,
+        errors=pd.DataFrame({f"mse_{name}": found[kept].mean(axis=1) for name, found in errors.items()}),
     )
+
+
+def variants(
+    cohort: Cohort, preset: str, settings: Sequence[str], *, seed: int = 0, progress: bool = False
+) -> Iterator[tuple[str, Run, DenoisingReport]]:
+    """Train the base stage as its preset says and in other ways, and measure what each hears of the profile.
+
+    Parameters
+    ----------
+    cohort, preset : as for `train_preset`.
+    settings : one text a variant, "field=value" with commas between several, e.g. "injection=once,paths=scale-shift".
+    seed : of the training, the same for all, and of the measurement.
+
+    Yields
+    ------
+    Variant in words, its run, and its report; first the preset as it is ("").
+    """
+    for setting in ("", *settings):
+        changes = [f"train.seed={seed}", *filter(None, setting.split(","))]
+        run = train_preset("cdm-base", cohort, preset, overrides=changes, progress=progress)
+        yield setting or f"{preset} as it is", run, denoising_gain(run.load(), cohort, seed=seed)
 
 
 def _others(tissues: NDArray[Any], seed: int) -> NDArray[np.int64]:

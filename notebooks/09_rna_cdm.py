@@ -32,7 +32,7 @@ preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training and of the noise
 tiles_per_profile: int = 4  # generated tiles a held-out profile; twice as many for the haematoxylin area
-sampling: str = "method=dpm2m,steps=10"  # how tiles are drawn; the paper: method=heun,steps=32,churn=80
+sampling: str = ""  # how tiles are drawn, changed fields with commas; the paper: method=heun,steps=32,churn=80
 variants: str = ""  # other ways to tell the base stage its profile, trained and recorded: "injection=once;paths=attention"
 max_profiles: int = 120  # held-out profiles of which tiles are made, at most
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/09_rna_cdm
@@ -49,7 +49,6 @@ from rnasynth.features import StainTexture
 from rnasynth.pages import Page
 from rnasynth.plots.sampling import quality
 from rnasynth.systems.cdm import BaseStage, SuperResolutionStage, parameters
-from rnasynth.systems.cdm_config import Sampling
 from rnasynth.systems.diffusion import Cascade
 from rnasynth.systems.training import train_preset
 
@@ -80,8 +79,9 @@ runs = {
     name: train_preset(system, data, preset, overrides=[f"train.seed={seed}"])
     for name, system in (("base", "cdm-base"), ("super-resolution", "cdm-sr"))
 }
-drawn = Sampling(precision="auto").with_overrides(sampling.split(","))
-base, upper = (run.load().with_sampling(drawn) for run in runs.values())
+stages = [run.load() for run in runs.values()]
+chosen = ["precision=auto", *filter(None, sampling.split(","))]
+base, upper = (stage.with_sampling(stage.sampling.with_overrides(chosen)) for stage in stages)
 cascade = Cascade(base, upper)
 billions = sum(parameters(stage.preset("paper"), 200) for stage in (BaseStage, SuperResolutionStage)) / 1e9
 page.number("parameters_published_sizes", billions, unit="billion", label="parameters of both stages at the sizes of a port")

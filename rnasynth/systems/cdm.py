@@ -65,8 +65,9 @@ class DiffusionSystem(TileSystem):
             more["keep"] = noise.uniform(0.0, 1.0) >= config.condition_dropout
         if config.low_px:
             level = noise.uniform(0.0, config.low_level_max)
-            low = lower(clean, config.tile_px // config.low_px)
-            low = self.prepared(low, level, noise.normal(3, config.tile_px, config.tile_px))
+            small = lower(clean, config.tile_px // config.low_px)
+            low = self.prepared(small, level, noise.normal(3, config.tile_px, config.tile_px))
+            clean = clean - self.ground(small)
             if config.crop_px:
                 place = noise.integers(0, (config.tile_px - config.crop_px) // config.patch + 1, 2) * config.patch
                 clean, low = cropped(clean, place, config.crop_px), cropped(low, place, config.crop_px)
@@ -90,6 +91,11 @@ class DiffusionSystem(TileSystem):
         config = self.settings
         blur = config.low_blur * config.tile_px / config.low_px
         return corrupt_low(raise_low(low, config.tile_px), level, noise, blur_sigma=blur)
+
+    def ground(self, low: Tensor) -> Tensor:
+        """Return what is added to what a super-resolution stage makes: the enlarged small tile, or zeros."""
+        raised = raise_low(low, self.settings.tile_px)
+        return raised if self.settings.residual else torch.zeros_like(raised)
 
     def optimizer(self, key: str) -> torch.optim.Optimizer:
         """Return Adam."""

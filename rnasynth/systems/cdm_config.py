@@ -110,6 +110,8 @@ class CDMConfig(Config):
     """Standard deviation of normal noise on the standardised latent in training, so that near profiles are heard alike."""
     crop_px: int = 0
     """Super-resolution: side of the random crops that training sees, as the network looks near around it; 0: whole tiles."""
+    residual: bool = False
+    """Super-resolution: diffusion makes what the enlarged small tile lacks; `sigma_data` is then the spread of that."""
     low_blur: float = 0.6
     """Super-resolution: blur of the low-resolution tile, standard deviation in its own pixels."""
     low_level_max: float = 0.5
@@ -147,6 +149,7 @@ class CDMConfig(Config):
         for name in ("condition_dropout", "low_level_max", "warmup_share", "ema_decay"):
             check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         check(self, "lr_decay", 0 <= self.lr_decay <= 1, "in [0, 1]")
+        check(self, "residual", not self.residual or self.low_px > 0, "only with low_px")
         check(self, "condition_noise", self.condition_noise >= 0, "at least 0")
         check(self, "low_blur", self.low_blur >= 0, "at least 0")
 
@@ -217,6 +220,9 @@ def demo_sr() -> CDMConfig:
         tile_px=64,
         low_px=32,
         crop_px=32,
+        residual=True,
+        sigma_data=0.1,
+        sigma_mean=-2.4,
         patch=2,
         width=32,
         multipliers=(1, 2, 4),

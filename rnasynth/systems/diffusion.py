@@ -18,7 +18,7 @@ from rnasynth.errors import InputError
 from rnasynth.nets.edm import Denoise, Parametrisation, denoise, guided
 from rnasynth.nets.samplers import Draws, dpm_solver_2m, euler, evaluations, heun, karras_sigmas
 from rnasynth.runs import load_run
-from rnasynth.systems.cdm_config import Sampling
+from rnasynth.systems.cdm_config import CDMConfig, Sampling
 from rnasynth.systems.generation import Encoder, TileGenerator
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class DiffusionGenerator(TileGenerator):
     Parameters
     ----------
     system, encoder, run_id : as of `TileGenerator`.
-    sampling : how tiles are drawn; by default ten steps of DPM-Solver++(2M).
+    sampling : how tiles are drawn; by default `usual_sampling`.
     fixed_sampling : the stage was distilled for this sampler and has no other.
     """
 
@@ -47,7 +47,7 @@ class DiffusionGenerator(TileGenerator):
         fixed_sampling: bool = False,
     ) -> None:
         super().__init__(system, encoder=encoder, run_id=run_id)
-        self.sampling = sampling or Sampling()
+        self.sampling = sampling or usual_sampling(system.settings)
         self.fixed_sampling = fixed_sampling
 
     @property
@@ -129,7 +129,14 @@ class DiffusionGenerator(TileGenerator):
                 )
             else:
                 made = (dpm_solver_2m if sampling.method == "dpm2m" else euler)(estimate, start, sigmas)
-        return made.float().clamp(-1.0, 1.0)
+        made = made.float() if low is None else made.float() + self.system.ground(low.to(device))
+        return made.clamp(-1.0, 1.0)
+
+
+def usual_sampling(config: CDMConfig) -> Sampling:
+    """Return ten steps of DPM-Solver++(2M) over EDM's noise levels, brought to the spread of what the stage makes."""
+    scale = config.sigma_data / CDMConfig.sigma_data if config.parametrisation == "edm" else 1.0
+    return Sampling(sigma_min=Sampling.sigma_min * scale, sigma_max=Sampling.sigma_max * scale)
 
 
 def denoiser(

@@ -398,3 +398,33 @@ def test_crops_are_cut_from_clean_and_low_tile_alike(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(clean, low, atol=0.05, rtol=0)  # of a ramp the low-resolution tile is the tile
     with pytest.raises(InputError, match="crop_px"):
         dataclasses.replace(SMALL, crop_px=8)  # a base stage sees whole tiles
+
+
+def test_a_residual_stage_adds_back_what_training_took_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = stage(SuperResolutionStage, SMALL_SR, flips=False, residual=True, sigma_data=0.1)
+    seen: list[Tensor] = []
+
+    def recorded(network: Any, parametrisation: Any, clean: Tensor, *given: Any, **more: Any) -> Tensor:
+        seen.append(clean)
+        return torch.zeros(len(clean))
+
+    monkeypatch.setattr(cdm, "diffusion_loss", recorded)
+    batch = batch_of(system)
+    system.loss("train", batch, Noise(0, 0, 0, 8))
+    small = torch.nn.functional.avg_pool2d(batch["tile"], 2)
+    torch.testing.assert_close(seen[0] + system.ground(small), batch["tile"])
+    assert float(seen[0].std()) < 0.95 * float(batch["tile"].std())
+
+    monkeypatch.setattr(diffusion, "denoiser", lambda *given, **more: lambda noisy, sigma: seen[0])  # a perfect network
+    made = DiffusionGenerator(system).draw(torch.zeros(8, 5), list(range(8)), small)
+    torch.testing.assert_close(made, batch["tile"], atol=1e-4, rtol=0)
+    plain = stage(SuperResolutionStage, SMALL_SR)
+    assert not plain.ground(small).any()
+
+
+def test_usual_sampling_covers_the_noise_levels_of_what_is_made() -> None:
+    residual = dataclasses.replace(SMALL_SR, residual=True, sigma_data=0.1)
+    assert diffusion.usual_sampling(SMALL) == Sampling()
+    assert diffusion.usual_sampling(residual).sigma_max == pytest.approx(16.0)
+    with pytest.raises(InputError, match="only with low_px"):
+        dataclasses.replace(SMALL, residual=True)

@@ -16,8 +16,9 @@ from rnasynth.engine import TrainConfig
 class Sampling(Config):
     """How tiles are drawn from a trained diffusion model; not part of a run's name."""
 
-    method: Literal["heun", "dpm2m", "euler"] = "dpm2m"
-    """Heun's second order (stochastic where `churn` is above 0), DPM-Solver++(2M), or Euler."""
+    method: Literal["heun", "dpm2m", "euler"] = "euler"
+    """Heun's second order (stochastic where `churn` is above 0), DPM-Solver++(2M), or Euler: the default, for on the
+    validation tiles of both cohorts of the book its tiles lay nearest of all ways of ten evaluations."""
     steps: int = 10
     """Steps; Heun evaluates the network 2 n - 1 times, the others n times."""
     rho: float = 7.0

@@ -134,7 +134,7 @@ class DiffusionGenerator(TileGenerator):
 
 
 def usual_sampling(config: CDMConfig) -> Sampling:
-    """Return ten steps of DPM-Solver++(2M) over EDM's noise levels, brought to the spread of what the stage makes."""
+    """Return ten steps of Euler over EDM's noise levels, brought to the spread of what the stage makes."""
     scale = config.sigma_data / CDMConfig.sigma_data if config.parametrisation == "edm" else 1.0
     return Sampling(sigma_min=Sampling.sigma_min * scale, sigma_max=Sampling.sigma_max * scale)
 

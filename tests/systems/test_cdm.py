@@ -211,7 +211,7 @@ def test_evaluations_are_counted_as_they_happen(monkeypatch: pytest.MonkeyPatch)
     for changes, wanted in (
         ({}, 3),
         ({"method": "heun"}, 5),
-        ({"method": "euler"}, 3),
+        ({"method": "dpm2m"}, 3),
         ({"guidance": 2.0}, 6),
         ({**PAPER_SAMPLING.to_dict()}, 63),
     ):
@@ -363,8 +363,8 @@ def test_wrong_samplings_are_refused() -> None:
 def test_runs_are_opened_by_name_with_their_sampling(runs: dict[str, Run], gan_cohort: Cohort) -> None:
     profiles = gan_cohort.profiles[:1].copy()
     base, upper = (str(runs[name].path) for name in ("base", "sr"))
-    alone = diffusion.open_generator(base, sampling=["steps=2", "method=euler"])
-    assert isinstance(alone, DiffusionGenerator) and alone.sampling == Sampling(steps=2, method="euler")
+    alone = diffusion.open_generator(base, sampling=["steps=2", "method=dpm2m"])
+    assert isinstance(alone, DiffusionGenerator) and alone.sampling == Sampling(steps=2, method="dpm2m")
     both = diffusion.open_generator(upper, base=base, sampling=["steps=2"])
     assert isinstance(both, Cascade) and both.evaluations == (2, 2)
     assert both.generate(profiles, 1).shape == (1, 1, 32, 32, 3)

@@ -188,7 +188,7 @@ if not (proof.beats_shuffled and proof.retrieves):
 # only the grain; above zero the own profile helps.
 
 # %%
-heard = denoising.denoising_gain(base, data, seed=seed, max_samples=max_profiles)
+heard = denoising.denoising_gain(base, data, seed=seed, max_samples=max_profiles, tiles_per_sample=4)
 page.report(heard, unit="%")
 page.figure(
     quality({"error above that with the own profile (%)": heard.lines()}, x_label="noise level (standard deviation)"),

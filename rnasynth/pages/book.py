@@ -26,7 +26,7 @@ from rnasynth.pages.tables import markdown_table
 
 OUTCOMES = "pages.json"  # written by the runner: what became of each page
 # (page, figure) that may stand on the front page, best first
-FRONT_FIGURES = (("07_rna_gan", "samples"), ("03_tiles", "tiles"), ("03_tiles", "section"), ("01_cohorts", "composition"))
+FRONT_FIGURES = (("09_rna_cdm", "samples"), ("07_rna_gan", "samples"), ("03_tiles", "tiles"), ("03_tiles", "section"))
 _KEPT_METADATA = ("kernelspec", "language_info")
 
 

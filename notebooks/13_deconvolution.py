@@ -11,8 +11,8 @@
 # rnasynth:
 #   question: Do the tiles' cells follow the RNA's fractions, and a changed RNA?
 #   cohorts: [simulated, her2st]
-#   needs: [07_rna_gan]
-#   demo_seconds: 90
+#   needs: [07_rna_gan, 09_rna_cdm]
+#   demo_seconds: 150
 # ---
 
 # %% [markdown]
@@ -27,14 +27,14 @@
 # the RNA is changed: genes or a cell type's programme up and down with the same noise, and one cell type's RNA in the place
 # of the sample's own.
 #
-# **Cost.** Under a minute and a half on two cores in `demo`, once the generators of page 07 are trained.
+# **Cost.** About two minutes on two cores in `demo`, once the generators of pages 07 and 09 are trained.
 
 # %% tags=["parameters"]
 preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training, of the noise and of the shuffles
 tiles_per_profile: int = 10  # generated tiles a held-out profile, and real ones at most; ten as published
-system: str = "rna-gan"  # which system makes the tiles of changed RNA
+system: str = "cdm-base"  # which system makes the tiles of changed RNA
 changed_profiles: int = 40  # held-out profiles that are changed, at most
 changed_tiles: int = 3  # tiles of each at each dose
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/13_deconvolution

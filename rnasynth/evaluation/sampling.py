@@ -231,18 +231,21 @@ class _Counter:
     """Counts the rows that a generator's network is given, where it has one that can be watched."""
 
     def __init__(self, generator: Any) -> None:
-        system = getattr(generator, "system", None)
-        self.network = system.best(KEY) if system is not None and KEY in getattr(system, "networks", {}) else None
+        stages = [stage for name in ("base", "upper") if (stage := getattr(generator, name, None)) is not None]
+        systems = [getattr(stage, "system", None) for stage in stages or [generator]]
+        self.networks = [
+            system.best(KEY) for system in systems if system is not None and KEY in getattr(system, "networks", {})
+        ]
+        self.handles: list[Any] = []
         self.rows = 0
 
     def __enter__(self) -> _Counter:
-        if self.network is not None:
-            self.handle = self.network.register_forward_pre_hook(self._seen)
+        self.handles = [network.register_forward_pre_hook(self._seen) for network in self.networks]
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.network is not None:
-            self.handle.remove()
+        for handle in self.handles:
+            handle.remove()
 
     def _seen(self, _module: Any, inputs: Any) -> None:
         self.rows += len(inputs[0])

@@ -21,9 +21,6 @@ import torch
 from torch import Tensor
 
 from rnasynth.errors import InputError
-from rnasynth.nets.lowres import corrupt_low as corrupt_low
-from rnasynth.nets.lowres import lower as lower
-from rnasynth.nets.lowres import raise_low as raise_low
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(noisy images (B, ...), sigma (B,)) -> estimate of the clean images, same shape."""

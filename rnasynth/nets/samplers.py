@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,21 +21,6 @@ from rnasynth.nets.edm import Denoise, level_dtype
 Method = Literal["heun", "dpm2m", "euler"]
 METHODS: tuple[Method, ...] = ("heun", "dpm2m", "euler")
 GAMMA_MAX = math.sqrt(2) - 1  # EDM, algorithm 2: noise is at most raised by sqrt(2) in a step
-
-
-class HeunSettings(NamedTuple):
-    """Settings of stochastic Heun: the paper's rho, S_churn, S_tmin, S_tmax and S_noise."""
-
-    steps: int
-    rho: float
-    churn: float
-    churn_min: float
-    churn_max: float
-    churn_noise: float
-
-
-PAPER = HeunSettings(steps=32, rho=7.0, churn=80.0, churn_min=0.05, churn_max=50.0, churn_noise=1.003)
-"""What RNA-CDM samples with. Churn 80 over 32 steps is 2.5 a step, cut to `GAMMA_MAX`: any churn above 13.3 is the same."""
 
 
 def karras_sigmas(steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:

@@ -140,11 +140,12 @@ class UNet(nn.Module):
         )
         self.null = nn.Parameter(torch.zeros(embedding)) if by_shift else None
         self.tokens = Tokens(condition_dim, tokens, width) if any(across) else None
-        self._looked = False
+        looked = False
 
         def stage(before: int, after: int, at: int) -> Stage:
-            looks = across[at] and not (injection == "once" and self._looked)
-            self._looked |= looks
+            nonlocal looked
+            looks = across[at] and not (injection == "once" and looked)
+            looked |= looks
             attention = None
             if self_attention[at] or looks:
                 attention = Attention(

@@ -125,8 +125,9 @@ class DiffusionSystem(TileSystem):
         system = cls(run.config, run.fitted)
         system.networks[KEY].load_state_dict(run.networks()[KEY])
         system.requires_grad_(False).eval()
-        encoder = run.upstream()[0].load() if cls.uses == "latent" else None
-        return DiffusionGenerator(system, encoder=encoder, run_id=run.id)
+        upstream = run.upstream()[0] if cls.uses == "latent" else None
+        encoder, name = (None, "") if upstream is None else (upstream.load(), upstream.id)
+        return DiffusionGenerator(system, encoder=encoder, run_id=run.id, encoder_id=name)
 
 
 @register
@@ -251,8 +252,14 @@ class DistilledStage(DiffusionSystem):
         system = cls(run.config, run.fitted, base.config)
         system.networks[KEY].load_state_dict(run.networks()[KEY])
         system.requires_grad_(False).eval()
+        encoder = base.upstream()[0]
         return DiffusionGenerator(
-            system, encoder=base.upstream()[0].load(), run_id=run.id, sampling=system.sampling, fixed_sampling=True
+            system,
+            encoder=encoder.load(),
+            run_id=run.id,
+            encoder_id=encoder.id,
+            sampling=system.sampling,
+            fixed_sampling=True,
         )
 
 

@@ -17,8 +17,8 @@ class Sampling(Config):
     """How tiles are drawn from a trained diffusion model; not part of a run's name."""
 
     method: Literal["heun", "dpm2m", "euler"] = "euler"
-    """Heun's second order (stochastic where `churn` is above 0), DPM-Solver++(2M), or Euler: the default, for on the
-    validation tiles of both cohorts of the book its tiles lay nearest of all ways of ten evaluations."""
+    """Heun's second order (stochastic where `churn` is above 0), DPM-Solver++(2M), or Euler, the default (see the book's
+    decisions)."""
     steps: int = 10
     """Steps; Heun evaluates the network 2 n - 1 times, the others n times."""
     rho: float = 7.0
@@ -46,7 +46,7 @@ class Sampling(Config):
 
     def __post_init__(self) -> None:
         check(self, "steps", self.steps >= 1, "at least 1")
-        check(self, "rho", self.rho > 0, "more than 0")
+        check(self, "rho", self.rho >= 1, "at least 1")
         check(self, "sigma_min", 0 < self.sigma_min < self.sigma_max, "more than 0 and below sigma_max")
         check(self, "churn", self.churn >= 0, "at least 0")
         check(self, "churn", self.churn == 0 or self.method == "heun", "0 unless the method is heun")
@@ -181,8 +181,9 @@ class DistilledConfig(Config):
     def __post_init__(self) -> None:
         for name in ("steps", "substeps"):
             check(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("guidance", "rho", "lr"):
+        for name in ("guidance", "lr"):
             check(self, name, getattr(self, name) > 0, "more than 0")
+        check(self, "rho", self.rho >= 1, "at least 1")
         check(self, "sigma_min", 0 < self.sigma_min < self.sigma_max, "more than 0 and below sigma_max")
         check(self, "ema_decay", 0 <= self.ema_decay < 1, "in [0, 1)")
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from rnasynth.config import canonical_json
 from rnasynth.engine import mixed_seed, resolve_precision
 from rnasynth.errors import InputError
 from rnasynth.nets.edm import Denoise, Parametrisation, denoise, guided
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from rnasynth.systems.cdm import DiffusionSystem
 
 
+TOLD = ("latent_dim", "latent_mean", "latent_spread")  # facts in which the stages of a cascade agree
+
+
 class DiffusionGenerator(TileGenerator):
     """One trained stage; a super-resolution stage makes tiles only as part of a `Cascade`.
 
     Parameters
     ----------
-    system, encoder, run_id : as of `TileGenerator`.
+    system, encoder, run_id, encoder_id : as of `TileGenerator`.
     sampling : how tiles are drawn; by default `usual_sampling`.
     fixed_sampling : the stage was distilled for this sampler and has no other.
     """
@@ -43,12 +47,20 @@ class DiffusionGenerator(TileGenerator):
         *,
         encoder: Encoder | None = None,
         run_id: str = "",
+        encoder_id: str = "",
         sampling: Sampling | None = None,
         fixed_sampling: bool = False,
     ) -> None:
-        super().__init__(system, encoder=encoder, run_id=run_id)
-        self.sampling = sampling or usual_sampling(system.settings)
+        super().__init__(system, encoder=encoder, run_id=run_id, encoder_id=encoder_id)
+        self.sampling = sampling or usual_sampling(system.settings, system.parametrisation)
         self.fixed_sampling = fixed_sampling
+        if self.sampling.guidance != 1 and not system.settings.condition_dropout:
+            raise InputError(
+                f"guidance {self.sampling.guidance:g} of run {run_id}",
+                expected="a stage that was trained without its profile at times",
+                found="condition_dropout 0",
+                fix="train it with condition_dropout above 0, or draw with guidance=1",
+            )
 
     @property
     def low_px(self) -> int:
@@ -60,6 +72,11 @@ class DiffusionGenerator(TileGenerator):
         """Evaluations of the network for one tile, at most: guidance doubles those in its interval."""
         factor = 1 if self.sampling.guidance == 1 else 2
         return factor * evaluations(self.sampling.method, self.sampling.steps)
+
+    @property
+    def drawing(self) -> str:
+        """The sampling as canonical JSON."""
+        return canonical_json(self.sampling.to_dict())
 
     def with_sampling(self, sampling: Sampling | None = None, **changes: Any) -> DiffusionGenerator:
         """Return a generator of the same weights that draws otherwise, e.g. `with_sampling(guidance=2.0)`.
@@ -77,6 +94,7 @@ class DiffusionGenerator(TileGenerator):
             self.system,
             encoder=self.encoder,
             run_id=self.run_id,
+            encoder_id=self.encoder_id,
             sampling=wanted,
             fixed_sampling=self.fixed_sampling,
         )
@@ -133,10 +151,14 @@ class DiffusionGenerator(TileGenerator):
         return made.clamp(-1.0, 1.0)
 
 
-def usual_sampling(config: CDMConfig) -> Sampling:
-    """Return ten steps of Euler over EDM's noise levels, brought to the spread of what the stage makes."""
-    scale = config.sigma_data / CDMConfig.sigma_data if config.parametrisation == "edm" else 1.0
-    return Sampling(sigma_min=Sampling.sigma_min * scale, sigma_max=Sampling.sigma_max * scale)
+def usual_sampling(config: CDMConfig, parametrisation: Parametrisation) -> Sampling:
+    """Return ten steps of Euler over the noise levels that the stage knows: EDM's brought to the spread of what it makes."""
+    if config.parametrisation == "ddpm":
+        return Sampling(sigma_min=parametrisation.sigma_min, sigma_max=parametrisation.sigma_max)
+    scale = config.sigma_data / CDMConfig.sigma_data
+    own = Sampling()
+    levels = {name: getattr(own, name) * scale for name in ("sigma_min", "sigma_max", "churn_min", "churn_max")}
+    return replace(own, **levels)
 
 
 def denoiser(
@@ -186,7 +208,7 @@ def open_generator(run: str, *, base: str | None = None, sampling: Sequence[str]
             raise InputError(f"run {name}", expected="a stage of the diffusion cascade", found=stage.system.name)
     if sampling:
         stages = [stage.with_sampling(stage.sampling.with_overrides(list(sampling))) for stage in stages]
-    return stages[0] if base is None else Cascade(*stages)
+    return (stages[0] if base is None else Cascade(*stages)).to("auto")
 
 
 class Cascade(TileGenerator):
@@ -204,12 +226,12 @@ class Cascade(TileGenerator):
 
     def __init__(self, base: DiffusionGenerator, super_resolution: DiffusionGenerator) -> None:
         upper = super_resolution
-        facts = {
+        facts: dict[str, tuple[Any, Any]] = {
             "side of the small tile (px)": (base.px, upper.low_px),
             "side of a tile (um)": (base.system.facts["tile_um"], upper.system.facts["tile_um"]),
-            "latents' mean and spread": tuple(
-                (stage.system.facts["latent_mean"], stage.system.facts["latent_spread"]) for stage in (base, upper)
-            ),
+            "what they are told": (base.system.uses, upper.system.uses),
+            "the run of their encoder": (base.encoder_id, upper.encoder_id),
+            **{f"{name} (beta-VAE)": (base.system.facts[name], upper.system.facts[name]) for name in TOLD},
         }
         for what, (mine, wanted) in facts.items():
             if mine != wanted:
@@ -219,13 +241,25 @@ class Cascade(TileGenerator):
                     found=str(mine)[:60],
                     fix="train both stages on one cohort, with one beta-VAE",
                 )
-        super().__init__(upper.system, encoder=upper.encoder, run_id=f"{base.run_id}+{upper.run_id}")
+        super().__init__(
+            upper.system, encoder=upper.encoder, run_id=f"{base.run_id}+{upper.run_id}", encoder_id=upper.encoder_id
+        )
         self.base, self.upper = base, upper
 
     @property
     def evaluations(self) -> tuple[int, int]:
         """Evaluations of each stage's network for one tile."""
         return self.base.evaluations, self.upper.evaluations
+
+    @property
+    def drawing(self) -> str:
+        """The sampling of both stages."""
+        return f"{self.base.drawing} {self.upper.drawing}"
+
+    def to(self, device: str = "auto") -> Self:
+        """Move both stages; see `TileGenerator.to`."""
+        self.base.to(device), self.upper.to(device)
+        return self
 
     def with_sampling(self, base: Sampling | None = None, super_resolution: Sampling | None = None) -> Cascade:
         """Return a cascade of the same weights that draws otherwise; None leaves a stage as it is."""

@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import anndata
 import numpy as np
@@ -45,12 +45,28 @@ class TileGenerator:
     system : the system with trained weights; tiles come from the moving average of its weights where there is one.
     encoder : profiles -> latents, for a system that is told latents.
     run_id : the run that it comes from, for tables.
+    encoder_id : the encoder's run, so that stages of a cascade can be told apart that were trained on other latents.
     """
 
-    def __init__(self, system: TileSystem, *, encoder: Encoder | None = None, run_id: str = "") -> None:
-        self.system, self.encoder, self.run_id = system, encoder, run_id
+    def __init__(
+        self, system: TileSystem, *, encoder: Encoder | None = None, run_id: str = "", encoder_id: str = ""
+    ) -> None:
+        self.system, self.encoder, self.run_id, self.encoder_id = system, encoder, run_id, encoder_id
         self.px = system.settings.tile_px
         self.mpp_um = float(system.facts["tile_um"]) / self.px
+
+    @property
+    def drawing(self) -> str:
+        """How tiles are drawn, where that is a choice: tiles of another way are others, though the run is the same."""
+        return ""
+
+    def to(self, device: str = "auto") -> Self:
+        """Move the networks to "cpu", "cuda" or ("auto") the GPU if there is one; noise is drawn on the CPU in any case."""
+        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.system.to(chosen)
+        for network in self.system.averaged.values():
+            network.to(chosen)
+        return self
 
     def conditions(self, profiles: anndata.AnnData | NDArray[Any]) -> tuple[NDArray[np.float32], list[str]]:
         """Return what the generator is told about each sample, shape (N, c), and the sample ids.
@@ -187,6 +203,7 @@ def generate_to_folder(
         raise InputError("tiles_per_profile", expected="at least 1", found=str(tiles_per_profile))
     conditions, names = generator.conditions(profiles)
     header = {"run_id": generator.run_id, "seed": seed, "profiles": _fingerprint(conditions, names)}
+    header |= {"drawing": generator.drawing} if generator.drawing else {}
     _claim(out, header)
     folders = _folder_names(names)
     table = pd.DataFrame(
@@ -225,7 +242,8 @@ def _claim(out: Path, header: dict[str, Any]) -> None:
     if (out / HEADER).exists():
         found = read_json(out / HEADER)
         if found != header:
-            other = sorted(key for key in header if not isinstance(found, dict) or found.get(key) != header[key])
+            there = found if isinstance(found, dict) else {}
+            other = sorted(key for key in {*header, *there} if header.get(key) != there.get(key))
             raise InputError(
                 str(out),
                 expected="a new folder, or one of the same call",

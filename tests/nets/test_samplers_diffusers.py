@@ -17,7 +17,8 @@ from diffusers import (
 from torch import Tensor
 
 from rnasynth.nets.edm import EDM, LinearDDPM, denoise
-from rnasynth.nets.samplers import PAPER, Draws, dpm_solver_2m, euler, heun, karras_sigmas
+from rnasynth.nets.samplers import Draws, dpm_solver_2m, euler, heun, karras_sigmas
+from rnasynth.systems.cdm_config import PAPER_SAMPLING
 from tests.nets.mixture import exact
 
 WITHIN = 1e-4
@@ -89,7 +90,7 @@ def test_churn_equals_that_of_diffusers_in_one_euler_step() -> None:
     x = START[:1] * 40
     raised = 40 * math.sqrt(2)
     fresh = torch.randn(x.shape, generator=torch.Generator().manual_seed(11))
-    noisy = x + fresh * PAPER.churn_noise * math.sqrt(raised**2 - 40**2)
+    noisy = x + fresh * PAPER_SAMPLING.churn_noise * math.sqrt(raised**2 - 40**2)
     output = output_for(exact(noisy, torch.tensor([raised])), noisy, raised)
     scheduler.scale_model_input(x, scheduler.timesteps[0])
     theirs = scheduler.step(

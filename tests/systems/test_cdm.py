@@ -424,7 +424,33 @@ def test_a_residual_stage_adds_back_what_training_took_off(monkeypatch: pytest.M
 
 def test_usual_sampling_covers_the_noise_levels_of_what_is_made() -> None:
     residual = dataclasses.replace(SMALL_SR, residual=True, sigma_data=0.1)
-    assert diffusion.usual_sampling(SMALL) == Sampling()
-    assert diffusion.usual_sampling(residual).sigma_max == pytest.approx(16.0)
+    assert diffusion.usual_sampling(SMALL, EDM()) == Sampling()
+    scaled = diffusion.usual_sampling(residual, EDM(sigma_data=0.1))
+    assert scaled.sigma_max == pytest.approx(16.0) and scaled.churn_max == pytest.approx(10.0)
+    steps = LinearDDPM()  # outside its levels the network was never trained
+    linear = diffusion.usual_sampling(dataclasses.replace(SMALL, parametrisation="ddpm"), steps)
+    assert (linear.sigma_min, linear.sigma_max) == (steps.sigma_min, steps.sigma_max) and linear.sigma_min > 0.009
     with pytest.raises(InputError, match="only with low_px"):
         dataclasses.replace(SMALL, residual=True)
+
+
+def test_guidance_needs_a_stage_that_was_trained_without_its_profile() -> None:
+    generator = DiffusionGenerator(stage(BaseStage, SMALL, condition_dropout=0.0))
+    with pytest.raises(InputError, match="condition_dropout 0"):
+        generator.with_sampling(guidance=2.0)
+
+
+def test_tiles_of_another_sampling_are_never_mixed(runs: dict[str, Run], gan_cohort: Cohort, tmp_path: Path) -> None:
+    profiles, base = gan_cohort.profiles[:1].copy(), str(runs["base"].path)
+    generate_to_folder(diffusion.open_generator(base), profiles, tmp_path / "tiles", 1)
+    guided = diffusion.open_generator(base, sampling=["guidance=2"])
+    with pytest.raises(InputError, match="tiles of another drawing"):
+        generate_to_folder(guided, profiles, tmp_path / "tiles", 1)
+
+
+def test_stages_told_by_other_encoders_are_refused(runs: dict[str, Run]) -> None:
+    base, upper = runs["base"].load(), runs["sr"].load()
+    assert base.encoder_id == upper.encoder_id == runs["beta-vae"].id == runs["distilled"].load().encoder_id
+    upper.encoder_id = "beta-vae-another"
+    with pytest.raises(InputError, match="the run of their encoder"):
+        Cascade(base, upper)

@@ -74,7 +74,7 @@ def test_a_planted_gain_is_found_and_a_deaf_stage_has_none(cohort: Cohort) -> No
     hearing = denoising_gain(generator_of(cohort, deaf=False), cohort, sigmas=(0.5, 5.0), n_boot=200)
     assert hearing.hears and hearing.numbers["denoising_gain_null"].value > 0
     assert set(hearing.gains["label"]) == set(RIVALS.values()) and set(hearing.numbers) == set(hearing.labels)
-    assert hearing.verdict().startswith("The stage hears more")
+    assert hearing.verdict().startswith("The stage uses more")
     deaf = denoising_gain(generator_of(cohort, deaf=True), cohort, sigmas=(0.5, 5.0), n_boot=200)
     assert not deaf.hears and deaf.numbers["denoising_gain_shuffled"].value == pytest.approx(0.0, abs=1e-4)
     assert deaf.verdict().startswith("It is not shown")

@@ -156,7 +156,7 @@ page.report(colours)
 page.figure(
     plots.intervals(colours.rows("density"), x_label="distance of mean optical density", reference=0.0),
     "colour",
-    caption="How far the mean optical density (three channels) of the base stage's tiles lies from that of the same samples' "
+    caption="How far the mean optical density (three channels) of the base stage's tiles lies from that of the samples' own "
     "real tiles, and how far real tiles of other patients or sections do.",
     alt="Points with intervals, one row a tissue, one marker for generated tiles and one for real tiles of others.",
     n=f"{profiles.n_obs} held-out samples",

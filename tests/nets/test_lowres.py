@@ -8,7 +8,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from rnasynth.errors import InputError
-from rnasynth.nets import edm
 from rnasynth.nets.lowres import blur, corrupt_low, lower, raise_low
 
 
@@ -107,7 +106,3 @@ def test_mixed_precision_does_not_reach_the_condition() -> None:
 def test_levels_that_cannot_be_meant_are_refused(level: Tensor) -> None:
     with pytest.raises(InputError, match="low-resolution noise level"):
         corrupt_low(normal(2, 3, 4, 4), level, normal(2, 3, 4, 4), blur_sigma=0.5)
-
-
-def test_there_is_one_function_for_training_and_sampling() -> None:
-    assert edm.corrupt_low is corrupt_low and edm.lower is lower and edm.raise_low is raise_low

@@ -188,3 +188,11 @@ def test_nothing_is_unpickled() -> None:
 
 def test_pages_in_git_hold_no_outputs() -> None:
     assert list((ROOT / "notebooks").rglob("*.ipynb")) == []
+
+
+def test_every_citation_has_one_reference() -> None:
+    keys = re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(keys) == len(set(keys)), sorted(key for key in set(keys) if keys.count(key) > 1)
+    texts = [path.read_text(encoding="utf-8") for pattern in ("book/*.md", "notebooks/*.py") for path in ROOT.glob(pattern)]
+    cited = {key.strip() for text in texts for group in re.findall(r"\{cite\}`([^`]+)`", text) for key in group.split(",")}
+    assert cited <= set(keys), sorted(cited - set(keys))

@@ -12,7 +12,7 @@
 #   question: Who is in, what is paired, and who may be compared with whom?
 #   cohorts: all
 #   needs: []
-#   demo_seconds: 60
+#   demo_seconds: 30
 # ---
 
 # %% [markdown]

@@ -12,7 +12,7 @@
 #   question: What does preprocessing do to the profiles?
 #   cohorts: all
 #   needs: [01_cohorts]
-#   demo_seconds: 60
+#   demo_seconds: 30
 # ---
 
 # %% [markdown]

@@ -12,7 +12,7 @@
 #   question: From slide to tiles, what is kept?
 #   cohorts: [simulated, her2st]
 #   needs: [01_cohorts]
-#   demo_seconds: 60
+#   demo_seconds: 30
 # ---
 
 # %% [markdown]

@@ -12,7 +12,7 @@
 #   question: What do steps, churn and guidance buy?
 #   cohorts: [simulated, her2st]
 #   needs: [09_rna_cdm]
-#   demo_seconds: 150
+#   demo_seconds: 90
 # ---
 
 # %% [markdown]
@@ -24,7 +24,7 @@
 # that was distilled to a few steps, added noise (churn) and guidance; each by distance to real tiles, by what is heard of
 # the profile, and by its cost. And where the paper's choice, 32 stochastic steps of Heun with churn 80, lies on that map.
 #
-# **Cost.** About two minutes on two cores in `demo`, where the base stage of page 09 is trained already.
+# **Cost.** About a minute on two cores in `demo`, where the base stage of page 09 is trained already.
 
 # %% tags=["parameters"]
 preset: str = "demo"  # demo, gpu or paper

@@ -12,7 +12,7 @@
 #   question: How near are the tiles to real ones, and are any copies?
 #   cohorts: [simulated, her2st]
 #   needs: [07_rna_gan]
-#   demo_seconds: 90
+#   demo_seconds: 75
 # ---
 
 # %% [markdown]

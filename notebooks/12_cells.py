@@ -12,7 +12,7 @@
 #   question: Are the right cells there, in the right numbers?
 #   cohorts: [simulated, her2st]
 #   needs: [07_rna_gan]
-#   demo_seconds: 90
+#   demo_seconds: 60
 # ---
 
 # %% [markdown]

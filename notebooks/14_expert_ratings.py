@@ -12,7 +12,7 @@
 #   question: What do the published ratings show?
 #   cohorts: all
 #   needs: []
-#   demo_seconds: 60
+#   demo_seconds: 30
 # ---
 
 # %% [markdown]

@@ -12,7 +12,7 @@
 #   question: Is the latent prognostic?
 #   cohorts: [simulated, tcga-xena, porpoise]
 #   needs: [04_beta_vae]
-#   demo_seconds: 60
+#   demo_seconds: 45
 # ---
 
 # %% [markdown]

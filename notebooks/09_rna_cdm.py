@@ -25,7 +25,7 @@
 # tissue; whether the profile reaches the tile; and whether tiles hold as much haematoxylin as the real tile of the same
 # sample, which ridge regression on the profile predicts without making any image.
 #
-# **Cost.** About four minutes on two cores in `demo`, nearly all of it training.
+# **Cost.** Between three and four minutes on two cores in `demo`, most of it training.
 
 # %% tags=["parameters"]
 preset: str = "demo"  # demo, gpu or paper

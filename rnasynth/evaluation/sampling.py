@@ -27,7 +27,7 @@ from rnasynth.evaluation.fidelity.distances import frechet_distance
 from rnasynth.evaluation.fidelity.sets import TileSet, real_tiles
 from rnasynth.evaluation.fidelity.study import scaler
 from rnasynth.evaluation.sampling_map import BOUNDS, MEASURES, SamplingMap, jackknife
-from rnasynth.evaluation.stats import Interval, spearman
+from rnasynth.evaluation.stats import Interval, evenly_spaced, spearman
 from rnasynth.features import FeatureNetwork, StainTexture, extract, same_stain
 
 KEY = "unet"  # of a diffusion stage's network, whose evaluations are counted
@@ -115,7 +115,7 @@ def measure(
     px, mpp_um = _checked(points)
     network = StainTexture() if network is None else network
     profiles, tile_ids = with_tiles(cohort, split)
-    rows = np.unique(np.linspace(0, profiles.n_obs - 1, min(n_profiles, profiles.n_obs)).round().astype(int))
+    rows = evenly_spaced(profiles.n_obs, n_profiles)
     profiles = profiles[rows].copy()
     n_tiles = profiles.n_obs * tiles_per_profile * len(seeds)
     if n_tiles < 8:

@@ -19,7 +19,7 @@ from rnasynth.evaluation.deconvolution.group_mode import CellTypeProfiles, cell_
 from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content
 from rnasynth.evaluation.deconvolution.readers import TileReader, mpp_at, with_tiles
 from rnasynth.evaluation.deconvolution.signatures import PER_MILLION
-from rnasynth.evaluation.stats import Interval, resampling_units
+from rnasynth.evaluation.stats import Interval, evenly_spaced, resampling_units
 from rnasynth.perturb.effects import CHUNK, TileGenerator, with_index
 from rnasynth.perturb.report import by_sample, mean_intervals
 
@@ -101,8 +101,7 @@ def with_fractions(profiles: AnnData) -> AnnData:
 
 def spaced(profiles: AnnData, limit: int) -> AnnData:
     """Return `limit` samples at most (1 or more), evenly spaced in their order."""
-    rows = np.unique(np.linspace(0, profiles.n_obs - 1, max(1, min(limit, profiles.n_obs))).round().astype(int))
-    return profiles[rows].copy()
+    return profiles[evenly_spaced(profiles.n_obs, limit)].copy()
 
 
 def deconvolved(

@@ -256,7 +256,7 @@ def study(
         real = real_association(cohort, every, planned(cohort, every, types), readers, px=generator.px, seed=seed)
     if countable[0]:
         report = report.joined(
-            counted(source, generator, cohort, spaced(profiles, MAX_COUNTED), model, doses=doses, seed=seed)
+            counted(source, generator, cohort, spaced(profiles, MAX_COUNTED), model, types, doses=doses, seed=seed)
         )
     read = {} if among is None else {c.name: (len(set(c.changed) & set(among)), len(c.changed)) for c in changes}
     wide = tuple(change.name for change in changes if change.keep_total)
@@ -269,6 +269,7 @@ def counted(
     cohort: Cohort,
     profiles: AnnData,
     model: NucleiModel,
+    types: CellTypeProfiles,
     *,
     doses: Sequence[float] = DOSES,
     seed: int = 0,
@@ -277,13 +278,11 @@ def counted(
 
     Slopes are of nuclei a mm2; none of them is named before the run, so that none has a p value.
     """
-    changes, reader, ends = planned(cohort, profiles), NucleiDensity(model), (min(doses), max(doses))
-    changes = [replace(change, raises="") for change in changes]
+    named, reader, ends = planned(cohort, profiles, types), NucleiDensity(model), (min(doses), max(doses))
+    changes = [replace(change, raises="") for change in named]
     report = measure(source, generator, profiles, changes, [reader], doses=ends, tiles_per_profile=1, controls=0, seed=seed)
     if cohort.simulated:
-        truth = simulated_truth(
-            cohort, profiles, planned(cohort, profiles), [reader], px=generator.px, doses=ends, seed=seed
-        )
+        truth = simulated_truth(cohort, profiles, named, [reader], px=generator.px, doses=ends, seed=seed)
         report = report.joined(truth)
     return report
 

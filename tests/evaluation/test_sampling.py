@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import anndata
 import numpy as np
@@ -22,6 +21,7 @@ from rnasynth.evaluation.sampling import Entry, entries, measure
 from rnasynth.evaluation.sampling_map import BEATEN, FRONT, MEASURES, OPEN, SamplingMap, jackknife
 from rnasynth.plots.sampling import quality
 from rnasynth.systems.cdm_config import PAPER_SAMPLING, Sampling
+from tests.evaluation.made_tiles import Store
 
 PX, PATIENTS, TILES = 32, 48, 6
 
@@ -33,18 +33,6 @@ def painted(dots: float, rng: np.random.Generator, blur: float = 0.0) -> NDArray
         tile[y - 1 : y + 2, x - 1 : x + 2] = [70, 40, 120]
     tile = (1 - blur) * tile + blur * tile.mean(axis=(0, 1))
     return np.clip(tile + rng.normal(0, 4, tile.shape), 0, 255).astype(np.uint8)
-
-
-class Store:
-    tile_px = PX
-
-    def __init__(self, tiles: NDArray[np.uint8], samples: list[str]) -> None:
-        self.tiles = tiles.reshape(-1, PX, PX, 3)
-        repeated = np.repeat(samples, tiles.shape[1])
-        self.index = pd.DataFrame({"tile_id": np.arange(len(repeated)), "sample_id": repeated, "mpp_um": 2.0})
-
-    def read_batch(self, tile_ids: NDArray[Any], px: int | None = None) -> NDArray[np.uint8]:
-        return self.tiles[np.asarray(tile_ids)]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.data.papers import read_hyperparameters
 from rnasynth.engine import Noise, TrainConfig, seeded
 from rnasynth.errors import InputError
+from rnasynth.evaluation.sampling import _Counter
 from rnasynth.nets.edm import EDM, LinearDDPM
 from rnasynth.nets.lowres import corrupt_low
 from rnasynth.runs import Run, get_or_train
@@ -25,19 +26,8 @@ from rnasynth.systems.cdm import KEY, BaseStage, DiffusionSystem, DistilledStage
 from rnasynth.systems.cdm_config import PAPER_SAMPLING, CDMConfig, DistilledConfig, Sampling
 from rnasynth.systems.diffusion import Cascade, DiffusionGenerator
 from rnasynth.systems.generation import generate_to_folder
+from tests.systems.cdm_stages import SHORT, SMALL, SMALL_SR
 
-SHORT = TrainConfig(steps=3, batch_size=8, checkpoint_every=0, validate_every=0)
-SMALL = CDMConfig(
-    tile_px=16,
-    width=8,
-    multipliers=(1, 2),
-    blocks=(1, 1),
-    self_attention=(False, True),
-    cross_attention=(False, True),
-    tokens=2,
-    train=SHORT,
-)
-SMALL_SR = dataclasses.replace(SMALL, tile_px=32, low_px=16)
 FACTS = {"latent_dim": 5, "latent_mean": [], "latent_spread": [], "tissues": ["a", "b"], "tile_um": 64.0}
 STAGES = [(BaseStage, SMALL), (SuperResolutionStage, SMALL_SR), (LabelStage, SMALL)]
 
@@ -117,6 +107,20 @@ def test_condition_dropout_drops_the_share_it_says(monkeypatch: pytest.MonkeyPat
     assert kept[0] is not None and float(kept[0].float().mean()) == pytest.approx(0.75, abs=0.03)
     stage(BaseStage, SMALL, condition_dropout=0.0).loss("train", batch_of(system, 4000), Noise(0, 0, 0, 4000))
     assert kept[1] is None
+
+
+def test_condition_noise_blurs_what_is_told_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Tensor] = []
+
+    def recorded(network: Any, parametrisation: Any, clean: Tensor, *given: Any, **more: Any) -> Tensor:
+        told.append(given[-1])
+        return torch.zeros(len(clean))
+
+    monkeypatch.setattr(cdm, "diffusion_loss", recorded)
+    batch = batch_of(stage(BaseStage, SMALL), 4000)
+    for noise, spread in ((0.5, 0.5), (0.0, 0.0)):
+        stage(BaseStage, SMALL, condition_noise=noise).loss("train", batch, Noise(0, 0, 0, 4000))
+        assert float((told[-1] - batch["condition"]).std()) == pytest.approx(spread, abs=0.02)
 
 
 def test_low_resolution_tile_is_made_alike_in_training_and_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,6 +450,24 @@ def test_tiles_of_another_sampling_are_never_mixed(runs: dict[str, Run], gan_coh
     guided = diffusion.open_generator(base, sampling=["guidance=2"])
     with pytest.raises(InputError, match="tiles of another drawing"):
         generate_to_folder(guided, profiles, tmp_path / "tiles", 1)
+
+
+def test_a_cascade_is_moved_and_counted_whole(runs: dict[str, Run], gan_cohort: Cohort) -> None:
+    cascade = Cascade(runs["base"].load(), runs["sr"].load())
+    profiles = gan_cohort.profiles[:2].copy()
+    with _Counter(cascade) as counter:
+        cascade.generate(profiles, 1)
+    alone = {}
+    for name, part in (("base", cascade.base), ("sr", cascade.upper)):
+        with _Counter(part) as count:
+            cascade.generate(profiles, 1)
+        alone[name] = count.rows
+    assert alone["base"] > 0 and alone["sr"] > 0
+    assert counter.rows == alone["base"] + alone["sr"] == 2 * sum(cascade.evaluations)
+    moved = cascade.to("meta")
+    assert moved is cascade
+    for part in (cascade.base, cascade.upper):
+        assert {weight.device.type for weight in part.system.best(KEY).parameters()} == {"meta"}
 
 
 def test_stages_told_by_other_encoders_are_refused(runs: dict[str, Run]) -> None:

@@ -24,25 +24,14 @@ from rnasynth.engine.training import Training
 from rnasynth.engine.watch import gradient_norm
 from rnasynth.runs import Run, get_or_train
 from rnasynth.systems.beta_vae import BetaVAEConfig
-from rnasynth.systems.cdm_config import CDMConfig
+from tests.systems.cdm_stages import SMALL
 from tests.systems.gan_cohort import small_cohort
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 TRAIN = TrainConfig(steps=5, batch_size=8, checkpoint_every=2, validate_every=0, grad_clip=0.1, device="cpu")
-BASE = CDMConfig(
-    tile_px=16,
-    width=8,
-    multipliers=(1, 2),
-    blocks=(1, 1),
-    self_attention=(False, True),
-    cross_attention=(False, True),
-    tokens=2,
-    warmup_share=0.0,
-    ema_decay=0.9,
-    train=TRAIN,
-)
+BASE = dataclasses.replace(SMALL, warmup_share=0.0, ema_decay=0.9, train=TRAIN)
 UPPER = dataclasses.replace(BASE, tile_px=32, low_px=16, checkpointing=True)  # computes each stage twice
 STAGES = {"cdm-base": BASE, "cdm-sr": UPPER}
 VAE = BetaVAEConfig(hidden=(16,), latent=4, n_genes=50, train=TrainConfig(steps=4, batch_size=8, device="cpu"))

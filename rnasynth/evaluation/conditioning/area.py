@@ -25,6 +25,7 @@ from rnasynth.data.pixels import resize
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.area_report import AreaReport, area_report
 from rnasynth.evaluation.conditioning.experiment import with_tiles
+from rnasynth.evaluation.stats import evenly_spaced
 
 RED_ABOVE, BLUE_ABOVE = 0.6, 0.15  # optical density, natural logarithm: stained by haematoxylin, and not by eosin alone
 N_GENES = 1000  # of largest variance among the training samples, for ridge regression from the profile
@@ -115,9 +116,7 @@ def follow_area(
         raise SplitError(f"cohort {cohort.name}", expected="a held-out split", found="train", fix="use val or test")
     parts = [with_tiles(cohort, name)[0] for name in ("train", "val", split)]
     held_out = parts[-1]
-    chosen = np.arange(held_out.n_obs)
-    if max_samples is not None and held_out.n_obs > max_samples:
-        chosen = np.linspace(0, held_out.n_obs - 1, max_samples).round().astype(int)
+    chosen = evenly_spaced(held_out.n_obs, held_out.n_obs if max_samples is None else max_samples)
     if len(chosen) < 3:
         raise InputError(f"cohort {cohort.name}, split {split}", expected="three samples with tiles", found="fewer")
     assert cohort.tiles is not None

@@ -25,7 +25,7 @@ from rnasynth.evaluation.conditioning.retrieval import (
     tissue_right,
     within_distance,
 )
-from rnasynth.evaluation.stats import Interval, bootstrap, permutation_p, resampling_units
+from rnasynth.evaluation.stats import Interval, bootstrap, evenly_spaced, permutation_p, resampling_units
 from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, extract, same_stain
 
 Generate = Callable[..., NDArray[np.uint8]]
@@ -282,7 +282,7 @@ def loss_curves(metrics: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tupl
 def evenly(cohort: Cohort, split: str, count: int) -> anndata.AnnData:
     """Return at most `count` profiles of a split that have tiles, evenly spaced in the order of the cohort."""
     profiles = with_tiles(cohort, split)[0]
-    return profiles[np.unique(np.linspace(0, profiles.n_obs - 1, min(count, profiles.n_obs)).round().astype(int))].copy()
+    return profiles[evenly_spaced(profiles.n_obs, count)].copy()
 
 
 def with_tiles(cohort: Cohort, split: str) -> tuple[anndata.AnnData, dict[str, NDArray[Any]]]:

@@ -20,7 +20,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.experiment import with_tiles
 from rnasynth.evaluation.fidelity.stains import Colours, angle, stain_vectors
-from rnasynth.evaluation.stats import Interval, resampling_units
+from rnasynth.evaluation.stats import Interval, evenly_spaced, resampling_units
 from rnasynth.features import same_stain
 
 CHANNELS = ("red", "green", "blue")
@@ -203,7 +203,7 @@ def colour_drift(
     found: dict[str, Colours] = {}
     for name, (profiles, tile_ids) in parts.items():
         if max_samples is not None and profiles.n_obs > max_samples:
-            profiles = profiles[np.linspace(0, profiles.n_obs - 1, max_samples).round().astype(int)].copy()
+            profiles = profiles[evenly_spaced(profiles.n_obs, max_samples)].copy()
         read = (store.read_batch(tile_ids[str(each)][:real_per_sample], px=generator.px) for each in profiles.obs_names)
         found[name] = Colours.of((same_stain(tiles) if restained else tiles for tiles in read), profiles)
         if name == split:

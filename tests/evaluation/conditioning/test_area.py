@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort, load_cohort
-from rnasynth.data.pixels import resize
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.area import at_mpp, follow_area, haematoxylin_area, log_genes, ridge
 from rnasynth.evaluation.conditioning.area_report import AreaReport
 from rnasynth.evaluation.stats import spearman
 from rnasynth.plots import intervals, scatter_against
+from tests.evaluation.made_tiles import Store, real_tiles_of
 
 PX, TILES, PATIENTS = 32, 4, 90
 PINK, VIOLET = (225, 150, 195), (90, 60, 140)
@@ -31,18 +31,6 @@ def painted(share: float, n: int, rng: np.random.Generator, px: int = PX) -> NDA
     tiles[:] = PINK
     tiles[rng.uniform(size=(n, px, px)) < share] = VIOLET
     return tiles
-
-
-class Store:
-    tile_px = PX
-
-    def __init__(self, tiles: NDArray[np.uint8], samples: list[str]) -> None:
-        self.tiles = tiles.reshape(-1, PX, PX, 3)
-        repeated = np.repeat(samples, tiles.shape[1])
-        self.index = pd.DataFrame({"tile_id": np.arange(len(repeated)), "sample_id": repeated, "mpp_um": 2.0})
-
-    def read_batch(self, tile_ids: NDArray[Any], px: int | None = None) -> NDArray[np.uint8]:
-        return np.stack([resize(tile, px or PX) for tile in self.tiles[np.asarray(tile_ids)]])
 
 
 def area_of(profiles: anndata.AnnData) -> NDArray[np.float64]:
@@ -119,10 +107,7 @@ class RealTiles(Painter):
         self.cohort = cohort
 
     def generate(self, profiles: anndata.AnnData, n_per_profile: int, seed: int = 0) -> NDArray[np.uint8]:
-        store = self.cohort.tiles
-        assert store is not None
-        ids = store.index.groupby("sample_id")["tile_id"].apply(list)
-        return np.stack([store.read_batch(ids[name])[:n_per_profile] for name in profiles.obs_names])
+        return real_tiles_of(self.cohort, profiles, n_per_profile)
 
 
 def found(cohort: Cohort, generator: Any, **options: Any) -> AreaReport:

@@ -95,3 +95,10 @@ def test_training_samples_and_upper_stages_are_refused(cohort: Cohort) -> None:
     generator.system.settings = dataclasses.replace(generator.system.settings, low_px=8)
     with pytest.raises(InputError, match="a base stage"):
         denoising_gain(generator, cohort)
+
+
+def test_a_stage_that_never_did_without_its_profile_is_refused(cohort: Cohort) -> None:
+    facts = {"latent_dim": 3, "latent_mean": [], "latent_spread": [], "tissues": ["a"], "tile_um": 64.0}
+    always = BaseStage(dataclasses.replace(CONFIG, standardise="none", condition_dropout=0.0), facts)
+    with pytest.raises(InputError, match="condition_dropout"):
+        denoising_gain(DiffusionGenerator(always, encoder=Brightness(cohort)), cohort)

@@ -18,6 +18,7 @@ from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.experiment import critic_curves, prove, side_by_side, tissue_mean_profiles
 from rnasynth.evaluation.conditioning.proof import ConditioningProof
 from rnasynth.evaluation.conditioning.retrieval import energy_distance, rank_matrix
+from tests.evaluation.made_tiles import Store
 
 TISSUES, PATIENTS, TILES, PX = 4, 16, 10, 32  # sixteen patients a tissue: eight to train, eight held out
 Generate = Callable[..., NDArray[np.uint8]]
@@ -29,23 +30,6 @@ def paint(tissue: int, dots: float, rng: np.random.Generator) -> NDArray[np.uint
     for y, x in rng.integers(1, PX - 1, (rng.poisson(dots), 2)):
         tile[y - 1 : y + 2, x - 1 : x + 2] = [70, 40, 120]
     return np.clip(tile + rng.normal(0, 4, tile.shape), 0, 255).astype(np.uint8)
-
-
-class Store:
-    """What the proof needs of a tile store."""
-
-    tile_px = PX
-
-    def __init__(self, tiles: NDArray[np.uint8], samples: list[str]) -> None:
-        self.tiles = tiles.reshape(-1, PX, PX, 3)
-        repeated = np.repeat(samples, tiles.shape[1])
-        self.index = pd.DataFrame({"tile_id": np.arange(len(repeated)), "sample_id": repeated, "mpp_um": 2.0})
-
-    def __len__(self) -> int:
-        return len(self.tiles)
-
-    def read_batch(self, tile_ids: list[int], px: int | None = None) -> NDArray[np.uint8]:
-        return self.tiles[np.asarray(tile_ids)]
 
 
 def trait_of(profiles: anndata.AnnData) -> NDArray[np.float64]:

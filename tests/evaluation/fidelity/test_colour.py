@@ -20,6 +20,7 @@ from rnasynth.evaluation.fidelity.stains import Colours, angle, optical_density,
 from rnasynth.features import same_stain
 from rnasynth.nets.stain import COMMON
 from rnasynth.plots import intervals
+from tests.evaluation.made_tiles import Store, real_tiles_of
 
 PX, TILES, PATIENTS = 32, 3, 36
 STAINS = np.array(COMMON) / np.linalg.norm(COMMON, axis=1, keepdims=True)
@@ -33,18 +34,6 @@ def stained(
     amounts = strength * rng.gamma(8, 0.12, size=(n, PX, PX, 2)) * np.stack([kind != 1, kind != 0], axis=-1)
     light = np.exp(-(amounts @ stains + shift))
     return np.clip(256 * light - 1 + rng.uniform(-0.5, 0.5, light.shape), 0, 255).astype(np.uint8)
-
-
-class Store:
-    tile_px = PX
-
-    def __init__(self, tiles: NDArray[np.uint8], samples: list[str]) -> None:
-        self.tiles = tiles.reshape(-1, PX, PX, 3)
-        repeated = np.repeat(samples, tiles.shape[1])
-        self.index = pd.DataFrame({"tile_id": np.arange(len(repeated)), "sample_id": repeated, "mpp_um": 2.0})
-
-    def read_batch(self, tile_ids: NDArray[Any], px: int | None = None) -> NDArray[np.uint8]:
-        return self.tiles[np.asarray(tile_ids)]
 
 
 def own_strength(name: str) -> float:
@@ -89,10 +78,7 @@ class RealTiles(Maker):
         self.cohort = cohort
 
     def generate(self, profiles: anndata.AnnData, n: int, seed: int = 0) -> NDArray[np.uint8]:
-        store = self.cohort.tiles
-        assert store is not None
-        ids = store.index.groupby("sample_id")["tile_id"].apply(list)
-        return np.stack([store.read_batch(ids[name])[:n] for name in profiles.obs_names])
+        return real_tiles_of(self.cohort, profiles, n)
 
 
 def found(cohort: Cohort, maker: Maker, **options: Any) -> ColourReport:

@@ -257,6 +257,7 @@ page.quiz("RNA-CDM", real=blind.real, made=blind.made["RNA-CDM"], mpp_um=blind.m
 # - Minutes of training on two cores, one seed, tiles of 32 and 64 px: what this model does, not how good the method can get.
 #   The paper trained 79,000 steps of 256 tiles on four GPUs.
 # - Distances are by the embedded descriptor, not by Inception; they compare with nothing published.
+# - Where one tumour has all the images (her2st), "other patients" are other sections of it.
 
 # %%
 page.close(runs=list(runs.values()))

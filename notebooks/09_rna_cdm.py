@@ -184,21 +184,29 @@ if not (proof.beats_shuffled and proof.retrieves):
     )
 
 # %% [markdown]
-# The same question without generating: a held-out real tile gets noise, and the base stage estimates the clean tile, told
-# the own profile, another of the tissue, the tissue's mean, or nothing. Much noise leaves the layout open, little noise
-# only the grain; above zero the own profile helps.
+# The same question without generating: a held-out real tile gets noise, and a stage estimates the clean tile, told the own
+# profile, another of the tissue, the tissue's mean, or nothing. Much noise leaves the layout open, little noise only the
+# grain; above zero the own profile helps. The super-resolution stage has the real small tile as well: the profile can
+# tell it only what that does not show.
 
 # %%
-heard = denoising.denoising_gain(base, data, seed=seed, max_samples=max_profiles, tiles_per_sample=4)
-page.report(heard, unit="%")
+heard = [
+    denoising.denoising_gain(stage, data, seed=seed, max_samples=max_profiles, tiles_per_sample=tiles)
+    for stage, tiles in ((base, 4), (upper, 2))
+]
 page.figure(
-    quality({"error above that with the own profile (%)": heard.lines()}, x_label="noise level (standard deviation)"),
+    quality(
+        {f"{each.stage}: error above\nthat with the own profile (%)": each.lines() for each in heard},
+        x_label="noise level (standard deviation)",
+    ),
     "heard",
-    caption=f"Squared error of the clean estimate, told something else than the own profile; intervals over {heard.unit}.",
-    alt="Lines with intervals over the noise level, one a replacement of the own profile.",
-    n=f"{heard.n_tiles} real tiles of {heard.n_samples} held-out samples",
+    caption=f"Squared error of the clean estimate, told something else; intervals over {heard[0].unit}.",
+    alt="A chart a stage: lines with intervals over the noise level, one a replacement of the own profile.",
+    n=f"{heard[0].n_tiles} and {heard[1].n_tiles} real tiles of {heard[0].n_samples} held-out samples",
 )
-page.note(heard.verdict())
+for each in heard:
+    page.report(each, unit="%")
+    page.note(each.verdict())
 
 # %% [markdown]
 # ## As much haematoxylin as the real tile?
@@ -232,7 +240,7 @@ for title, run, told in denoising.variants(data, preset, variants.split(";"), se
 page.recorded(
     {"rmse_own": "own", "rmse_shuffled": "another of the tissue", "rmse_mean": "tissue's mean", "rmse_null": "none"},
     fields=("injection", "paths", "condition_noise"),
-    caption="Recorded variants of the base stage: error told the own profile, and told something else",
+    caption="Recorded variants of the stages: error told the own profile, and told something else",
 )
 
 # %% [markdown]

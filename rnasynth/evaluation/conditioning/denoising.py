@@ -4,10 +4,14 @@ No tile is generated: a held-out real tile gets noise, and the stage estimates t
 profile, once another of the same tissue, once the tissue's mean, once nothing; the same tile and the same noise each time.
 What the own profile takes off the squared error is what the stage heard. It costs one evaluation where a generated tile
 costs ten or more, and the pairing takes most of the chance out.
+
+A super-resolution stage is given the real small tile, as in training: what it still takes from the profile is what the
+small tile does not say.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,12 +27,15 @@ from rnasynth.engine import mixed_seed
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.experiment import evenly, tissue_mean_profiles, with_tiles
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
+from rnasynth.nets.lowres import lower
 from rnasynth.nets.samplers import Draws
 from rnasynth.runs import Run
+from rnasynth.systems.cdm_config import CDMConfig
 from rnasynth.systems.diffusion import DiffusionGenerator, denoiser
 from rnasynth.systems.training import train_preset
 
-SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+SIGMAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # where what is made has a spread of 0.5, as tiles in [-1, 1] have
+STAGES = {"cdm-base": "base stage", "cdm-sr": "super-resolution stage"}
 BATCH = 64
 RIVALS = {"shuffled": "another profile of the tissue", "mean": "the tissue's mean profile", "null": "no profile"}
 
@@ -41,8 +48,10 @@ class DenoisingReport:
     ----------
     gains : rows label (rival), x (sigma), value, low, high: by how much the error is larger than with the own profile, in
         percent of it.
-    numbers, labels : "denoising_gain_RIVAL", the mean over the noise levels, and its words.
+    numbers, labels : "denoising_gain_RIVAL" ("denoising_gain_sr_RIVAL" of a super-resolution stage), the mean over the
+        noise levels, and its words.
     n_samples, n_tiles, unit : what stands behind it, and what intervals resample.
+    stage : "base stage" or "super-resolution stage".
     """
 
     gains: pd.DataFrame
@@ -51,13 +60,24 @@ class DenoisingReport:
     n_samples: int
     n_tiles: int
     unit: str
+    stage: str
     errors: pd.DataFrame
     """One row a sample: mse_own and mse_RIVAL, means over its tiles and the noise levels."""
 
     @property
     def hears(self) -> bool:
         """Whether the own profile beats another of the tissue, and none, over all noise levels: both intervals exclude 0."""
-        return all(self.numbers[f"denoising_gain_{rival}"].low > 0 for rival in ("shuffled", "null"))
+        return all(self.gain(rival).low > 0 for rival in ("shuffled", "null"))
+
+    def gain(self, rival: str) -> Interval:
+        """Return by how much the error is larger than with the own profile, percent, over all noise levels.
+
+        Parameters
+        ----------
+        rival : "shuffled", "mean" or "null".
+        """
+        (name,) = (name for name in self.numbers if name.endswith(f"_{rival}"))
+        return self.numbers[name]
 
     def lines(self) -> pd.DataFrame:
         """Return group, x, value, low, high, name for `plots.sampling.quality`."""
@@ -65,10 +85,10 @@ class DenoisingReport:
 
     def verdict(self) -> str:
         """Say what the intervals allow."""
-        own = self.numbers["denoising_gain_shuffled"]
+        own = self.gain("shuffled")
         best = self.gains[self.gains["label"] == RIVALS["shuffled"]].sort_values("value").iloc[-1]
-        null = self.numbers["denoising_gain_null"]
-        start = "The stage uses" if self.hears else "It is not shown that the stage uses"
+        null = self.gain("null")
+        start = f"The {self.stage} uses" if self.hears else f"It is not shown that the {self.stage} uses"
         return (
             f"{start} more of a profile than its tissue: told another profile of the tissue, its error on held-out real"
             f" tiles is larger by {own} %, most at a noise level of {best['x']:g} ({best['value']:.2g} %); told none, by"
@@ -81,20 +101,20 @@ def denoising_gain(
     generator: DiffusionGenerator,
     cohort: Cohort,
     *,
-    sigmas: Sequence[float] = SIGMAS,
+    sigmas: Sequence[float] | None = None,
     split: str = "test",
     tiles_per_sample: int = 8,
     max_samples: int = 120,
     seed: int = 0,
     n_boot: int = 1000,
 ) -> DenoisingReport:
-    """Measure what the own profile takes off the error of a base stage, by noise level.
+    """Measure what the own profile takes off the error of a stage, by noise level.
 
     Parameters
     ----------
-    generator : a base stage that is told latents.
+    generator : a stage that is told latents; a super-resolution stage gets the real small tile, corrupted as in sampling.
     cohort : with tiles, brought to the stage's side; their stain stays as scanned.
-    sigmas : noise levels, on the scale of tiles in [-1, 1].
+    sigmas : noise levels, on the scale of tiles in [-1, 1]; None: `SIGMAS`, brought to the spread of what the stage makes.
     split : the held-out split.
     tiles_per_sample, max_samples : at most so many real tiles of so many samples, evenly spaced.
     seed : of the noise, the shuffle and the bootstrap.
@@ -102,15 +122,17 @@ def denoising_gain(
 
     Raises
     ------
-    InputError : a super-resolution stage, or no tissue with two held-out samples. SplitError : asked for the training split.
+    InputError : a stage that was never without a profile, or no tissue with two held-out samples. SplitError : asked for
+        the training split.
     """
     if split == "train":
         raise SplitError(f"cohort {cohort.name}", expected="a held-out split", found="train", fix="use val or test")
-    if generator.low_px:
-        raise InputError("denoising gain", expected="a base stage", found="a super-resolution stage", fix="give cdm-base")
     if not generator.system.settings.condition_dropout:
         raise InputError("denoising gain", expected="a stage with condition_dropout", found="0", fix="train it with some")
     assert cohort.tiles is not None
+    spread = generator.system.settings.sigma_data / CDMConfig.sigma_data
+    levels = tuple(round(sigma * spread, 6) for sigma in SIGMAS) if sigmas is None else tuple(sigmas)
+    stage, prefix = STAGES["cdm-sr" if generator.low_px else "cdm-base"], "sr_" if generator.low_px else ""
     profiles, tile_ids = evenly(cohort, split, max_samples), with_tiles(cohort, split)[1]
     tissues = profiles.obs["tissue"].astype(str).to_numpy()
     others = _others(tissues, seed)
@@ -124,9 +146,9 @@ def denoising_gain(
     rows = np.repeat(np.arange(len(ids)), [len(each) for each in ids])
     tiles = cohort.tiles.read_float(np.concatenate(ids), generator.px)
     keys = np.concatenate(ids).tolist()
-    errors = {name: np.zeros((len(profiles), len(sigmas))) for name in told}
+    errors = {name: np.zeros((len(profiles), len(levels))) for name in told}
     for name, conditions in told.items():
-        for column, sigma in enumerate(sigmas):
+        for column, sigma in enumerate(levels):
             found = _errors(
                 generator, tiles, keys, torch.from_numpy(conditions[rows]), sigma, told=name != "null", seed=seed
             )
@@ -144,39 +166,51 @@ def denoising_gain(
     table = [
         {"label": words, "x": sigma, **{k: getattr(found, k) for k in ("value", "low", "high")}}
         for name, words in RIVALS.items()
-        for column, sigma in enumerate(sigmas)
+        for column, sigma in enumerate(levels)
         for found in [interval(name, slice(column, column + 1))]
     ]
     return DenoisingReport(
         gains=pd.DataFrame(table),
-        numbers={f"denoising_gain_{name}": interval(name, slice(None)) for name in RIVALS},
-        labels={f"denoising_gain_{key}": f"error when told {words}, above the own's" for key, words in RIVALS.items()},
+        numbers={f"denoising_gain_{prefix}{name}": interval(name, slice(None)) for name in RIVALS},
+        labels={
+            f"denoising_gain_{prefix}{key}": f"error of the {stage} when told {words}, above the own's"
+            for key, words in RIVALS.items()
+        },
         n_samples=int(kept.sum()),
         n_tiles=len(rows),
         unit=unit,
+        stage=stage,
         errors=pd.DataFrame({f"mse_{name}": found[kept].mean(axis=1) for name, found in errors.items()}),
     )
 
 
 def variants(
-    cohort: Cohort, preset: str, settings: Sequence[str], *, seed: int = 0, progress: bool = False
+    cohort: Cohort,
+    preset: str,
+    settings: Sequence[str],
+    *,
+    systems: Sequence[str] = tuple(STAGES),
+    seed: int = 0,
+    progress: bool = False,
 ) -> Iterator[tuple[str, Run, DenoisingReport]]:
-    """Train the base stage as its preset says and in other ways, and measure what each hears on validation samples.
+    """Train the stages as their presets say and in other ways, and measure what each hears on validation samples.
 
     Parameters
     ----------
     cohort, preset : as for `train_preset`.
     settings : one text a variant, "field=value" with commas between several, e.g. "injection=once,paths=scale-shift".
+    systems : names of the stages.
     seed : of the training, the same for all, and of the measurement.
 
     Yields
     ------
-    Variant in words, its run, and its report; first the preset as it is ("").
+    Stage and variant in words, its run, and its report; first the preset as it is.
     """
-    for setting in ("", *settings):
+    for system, setting in itertools.product(systems, ("", *settings)):
         changes = [f"train.seed={seed}", *filter(None, setting.split(","))]
-        run = train_preset("cdm-base", cohort, preset, overrides=changes, progress=progress)
-        yield setting or f"{preset} as it is", run, denoising_gain(run.load().to("auto"), cohort, split="val", seed=seed)
+        run = train_preset(system, cohort, preset, overrides=changes, progress=progress)
+        words = f"{STAGES[system]}, {setting or 'as it is'}"
+        yield words, run, denoising_gain(run.load().to("auto"), cohort, split="val", seed=seed)
 
 
 def _others(tissues: NDArray[Any], seed: int) -> NDArray[np.int64]:
@@ -201,7 +235,7 @@ def _errors(
     seed: int,
 ) -> NDArray[np.float64]:
     """Mean squared error of the clean estimate of each tile, (N,); the noise is keyed by seed, noise level and tile."""
-    system = generator.system
+    system, config = generator.system, generator.system.settings
     network = system.best("unet")
     device = next(network.parameters()).device
     found = []
@@ -209,9 +243,14 @@ def _errors(
         clean = tiles[start : start + BATCH].to(device)
         seeds = [mixed_seed("denoising", seed, repr(sigma), int(key)) for key in keys[start : start + BATCH]]
         draws = Draws(seeds, device=device)
-        estimate = denoiser(
-            network, system.parametrisation, condition[start : start + BATCH].to(device), weight=1.0 if told else 0.0
-        )
+        more: dict[str, Tensor] = {}
+        if generator.low_px:
+            small = lower(clean, config.tile_px // config.low_px)
+            level = torch.full((len(clean),), generator.sampling.low_level, device=device)
+            more = {"low": system.prepared(small, level, draws.normal(*clean.shape[1:])), "low_level": level}
+            clean = clean - system.ground(small)
+        told_of = condition[start : start + BATCH].to(device)
+        estimate = denoiser(network, system.parametrisation, told_of, weight=1.0 if told else 0.0, **more)
         with torch.inference_mode():
             noisy = clean + sigma * draws.normal(*clean.shape[1:])
             levels = torch.full((len(clean),), sigma, dtype=torch.float64, device=device)

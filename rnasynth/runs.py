@@ -7,6 +7,7 @@ runs/beta-vae-1a2b3c4d5e6f/
     fitted.json          transform with gene order, and whatever else was fitted
     metrics.jsonl        one line a step (or every few)
     versions.json        libraries, device, precision, time
+    snapshots/, samples/ weights and tiles of earlier steps, where `train.snapshot_every` asked for them
     manifest.json        sha256 of each file above; written last, without it the run does not count
     checkpoints/         while it is trained
 """
@@ -20,7 +21,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ from rnasynth.engine import (
     system_class,
     train,
 )
+from rnasynth.engine.snapshots import SAMPLES, SNAPSHOTS, kept, snapshot_path
 from rnasynth.errors import InputError, RunError
 
 MANIFEST = "manifest.json"
@@ -86,14 +88,16 @@ class Run:
     path : its folder.
     manifest : content of manifest.json.
     """
+    step : of the snapshot whose weights are read; None: those that the training ended with.
 
     path: Path
     manifest: dict[str, Any]
 
+    step: int | None = None
     @property
     def id(self) -> str:
-        """The run's name."""
-        return str(self.manifest["id"])
+        """The run's name; of a snapshot "<name>@<step>"."""
+        return str(self.manifest["id"]) + ("" if self.step is None else f"@{self.step}")
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -138,11 +142,17 @@ class Run:
         return pd.read_json(path, lines=True) if path.stat().st_size else pd.DataFrame({"step": []})
 
     def networks(self, ema: bool = True) -> dict[str, dict[str, Tensor]]:
-        """Return the weights by network; of those with a moving average the average, unless `ema` is False."""
-        tensors = dict(load_tensors(self.path / "model.safetensors"))
-        averages = self.path / "ema.safetensors"
-        if ema and averages.name in self.manifest["files"]:
-            tensors |= load_tensors(averages)
+        """Return the weights by network; of those with a moving average the average, unless `ema` is False.
+
+        Of a snapshot: the networks that sampling uses, as they were then.
+        """
+        if self.step is not None:
+            tensors = load_tensors(self._watched(SNAPSHOTS, self.step))
+        else:
+            tensors = dict(load_tensors(self.path / "model.safetensors"))
+            averages = self.path / "ema.safetensors"
+            if ema and averages.name in self.manifest["files"]:
+                tensors |= load_tensors(averages)
         networks: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             network, parameter = name.split("/", 1)
@@ -153,9 +163,58 @@ class Run:
         """Return the runs that this one was trained on, found beside it or by name."""
         return tuple(load_run(name, folder=self.path.parent) for name in self.description["upstream"])
 
-    def load(self) -> Any:
-        """Return the trained system's public object, on the CPU and in evaluation mode."""
-        return system_class(self.system_name).from_run(self)
+    def load(self, *, step: int | None = None) -> Any:
+        """Return the trained system's public object, on the CPU and in evaluation mode.
+
+        Parameters
+        ----------
+        step : of a snapshot (see `snapshots`): as it was after so many steps; None: as it ended.
+
+        Raises
+        ------
+        RunError : no snapshot of that step, or a damaged one.
+        """
+        return system_class(self.system_name).from_run(self if step is None else self.at(step))
+
+    def at(self, step: int) -> Run:
+        """Return the run as it was after `step` steps; only its weights differ.
+
+        Raises
+        ------
+        RunError : no snapshot of that step, or a damaged one.
+        """
+        self._watched(SNAPSHOTS, step)
+        return replace(self, step=step)
+
+    def snapshots(self) -> list[int]:
+        """Return the steps whose weights were kept, in order; empty where none were."""
+        return self._steps(SNAPSHOTS)
+
+    def samples(self) -> dict[int, Path]:
+        """Return the pictures of sample tiles by step, in order: the same noise and samples in each.
+
+        Raises
+        ------
+        RunError : a damaged one.
+        """
+        return {step: self._watched(SAMPLES, step) for step in self._steps(SAMPLES)}
+
+    def _steps(self, kind: str) -> list[int]:
+        return sorted(int(step) for step in self.manifest.get(kind, {}))
+
+    def _watched(self, kind: str, step: int) -> Path:
+        """Return a snapshot's file, verified; not done on opening a run, which may have hundreds of them."""
+        steps = self._steps(kind)
+        if step not in steps:
+            raise RunError(
+                f"run {self.path.name}, step {step}",
+                expected=f"one of the steps kept in {kind}/: {', '.join(map(str, steps))}" if steps else f"{kind} of it",
+                found="no such step" if steps else "a run trained without them",
+                fix="" if steps else "remove the run's folder and train again with train.snapshot_every",
+            )
+        path = snapshot_path(self.path, kind, step)
+        _verify(path, str(self.manifest[kind][str(step)]))
+        return path
 
 
 def load_run(path_or_name: str | Path, *, folder: str | Path | None = None) -> Run:
@@ -302,7 +361,14 @@ def _finish(
     names = ["config.json", "fitted.json", "metrics.jsonl", "model.safetensors", "versions.json"]
     names += ["ema.safetensors"] if averages else []
     hashes = {name: files.sha256(path / name) for name in sorted(names)}
-    files.write_json(path / MANIFEST, {"format": FORMAT, "id": identity, "files": hashes})
+    watched = {kind: {step: files.sha256(file) for step, file in kept(path, kind).items()} for kind in (SNAPSHOTS, SAMPLES)}
+    content = {
+        "format": FORMAT,
+        "id": identity,
+        "files": hashes,
+        **{kind: steps for kind, steps in watched.items() if steps},
+    }
+    files.write_json(path / MANIFEST, content)
     shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
 
 
@@ -325,20 +391,27 @@ def _verified(path: Path) -> dict[str, Any]:
         raise RunError(str(path / MANIFEST), expected="a run's files", found=f"none named {', '.join(sorted(missing))}")
     for name, expected in manifest["files"].items():
         file = path / name
-        if Path(name).name != name or not file.is_file():
+        if Path(name).name != name:
             raise RunError(str(file), expected="the run's file", found="none", fix="fetch or train the run again")
-        refuse_other_kinds(file)
-        if (found := files.sha256(file)) != expected:
-            raise RunError(
-                str(file),
-                expected=f"sha256 {str(expected)[:12]}",
-                found=found[:12],
-                fix="the file was changed or damaged: fetch or train the run again",
-            )
+        _verify(file, str(expected))
     return manifest
 
 
 @contextmanager
+def _verify(file: Path, expected: str) -> None:
+    """Raise unless the file is there and as the manifest says."""
+    if not file.is_file():
+        raise RunError(str(file), expected="the run's file", found="none", fix="fetch or train the run again")
+    refuse_other_kinds(file)
+    if (found := files.sha256(file)) != expected:
+        raise RunError(
+            str(file),
+            expected=f"sha256 {expected[:12]}",
+            found=found[:12],
+            fix="the file was changed or damaged: fetch or train the run again",
+        )
+
+
 def _locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold the run for this process; the lock ends with the process, however that ends."""
     path.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def test_id_depends_on_everything_that_decides_the_weights() -> None:
 
 
 def test_id_does_not_depend_on_how_it_is_executed() -> None:
-    elsewhere = changed(SMALL, device="cpu", log_every=7, checkpoint_every=3, channels_last=True)
+    elsewhere = changed(SMALL, device="cpu", log_every=7, checkpoint_every=3, snapshot_every=2, channels_last=True)
     assert run_id("beta-vae", elsewhere, "abc") == run_id("beta-vae", SMALL, "abc")
 
 
@@ -141,6 +141,44 @@ def test_a_manifest_names_nothing_outside_its_folder(run: Run) -> None:
     manifest = files.read_json(run.path / "manifest.json")
     files.write_json(run.path.parent / "outside.json", {})
     manifest["files"]["../outside.json"] = files.sha256(run.path.parent / "outside.json")
+@pytest.fixture(scope="module")
+def watched(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    config = changed(SMALL, snapshot_every=8, patience=None)  # with patience the best weights are kept, not the last
+    return get_or_train("beta-vae", config, cohort, folder=tmp_path_factory.mktemp("watched"), progress=False)
+
+
+def test_a_run_is_loaded_as_it_was_at_a_snapshot(watched: Run, cohort: Cohort) -> None:
+    assert watched.snapshots() == [8, 16, 20] and watched.samples() == {}
+    assert watched.at(8).id == f"{watched.id}@8" and watched.at(8).config == watched.config
+    z = cohort.only("test").profiles
+    last, early = watched.load(step=20).encode(z), watched.load(step=8).encode(z)
+    assert np.array_equal(last, watched.load().encode(z)) and not np.array_equal(early, last)
+    assert load_run(watched.path).snapshots() == [8, 16, 20]
+
+
+def test_a_snapshot_that_is_not_there_is_an_error_that_says_what_is(trained: Run, watched: Run) -> None:
+    with pytest.raises(RunError, match="one of the steps kept in snapshots/: 8, 16, 20"):
+        watched.load(step=9)
+    assert trained.snapshots() == []
+    with pytest.raises(RunError, match=r"train\.snapshot_every"):
+        trained.load(step=8)
+
+
+def test_a_changed_snapshot_is_refused(watched: Run, tmp_path: Path) -> None:
+    shutil.copytree(watched.path, tmp_path / watched.id)
+    damaged = load_run(tmp_path / watched.id)
+    file = damaged.path / "snapshots" / "000000008.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(RunError, match="changed or damaged"):
+        damaged.load(step=8)
+    file.unlink()
+    with pytest.raises(RunError, match="found none"):
+        damaged.load(step=8)
+    assert damaged.load(step=16) is not None
+
+
     files.write_json(run.path / "manifest.json", manifest)
     with pytest.raises(RunError, match="outside"):
         load_run(run.path)

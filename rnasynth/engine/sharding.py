@@ -172,6 +172,14 @@ class Placement:
             tensors |= self.gather(with_prefix(f"{kind}/{key}", network.state_dict()), keep=keep)
         return tensors
 
+    def sampled(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """Return the networks of `System.sampled`, their moving average where there is one, "<key>/<name>"; see `gather`."""
+        tensors: dict[str, Tensor] = {}
+        for key in self.system.sampled():
+            network = self.system.averaged.get(key, self.system.networks[key])
+            tensors |= self.gather(with_prefix(key, network.state_dict()), keep=keep)
+        return tensors
+
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Take networks and moving averages from `weights`."""
         for kind, key, network in self._all():

@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnasynth.config import Config, check
 from rnasynth.errors import InputError
 
 # fields that change how a training is executed but not what is computed; a run is the same run whatever they are
-EXECUTION_FIELDS = ("device", "log_every", "checkpoint_every", "compile", "channels_last", "sharding")
+EXECUTION_FIELDS = ("device", "log_every", "checkpoint_every", "snapshot_every", "compile", "channels_last", "sharding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,9 @@ class TrainConfig(Config):
     """Largest 2-norm of a phase's gradient; None: no clipping."""
     checkpoint_every: int = 500
     """Steps between checkpoints; 0: only at the end."""
+    snapshot_every: int = 0
+    """Steps between snapshots: the weights that sampling uses, and a grid of sample tiles, for good; also at the last step.
+    0: none."""
     log_every: int = 1
     """Steps that one line of metrics.jsonl averages over; on a GPU, larger spares synchronisation."""
     validate_every: int | None = None
@@ -64,6 +68,7 @@ class TrainConfig(Config):
         check(self, "grad_clip", self.grad_clip is None or self.grad_clip > 0, "more than 0, or none")
         check(self, "sharding", self.sharding == "none" or self.precision != "fp16", "none with precision fp16")
         check(self, "checkpoint_every", self.checkpoint_every >= 0, "at least 0")
+        check(self, "snapshot_every", self.snapshot_every >= 0, "at least 0")
         check(self, "log_every", self.log_every >= 1, "at least 1")
         check(self, "validate_every", self.validate_every is None or self.validate_every >= 0, "at least 0")
         check(self, "patience", self.patience is None or self.patience >= 1, "at least 1, or none")
@@ -206,6 +211,18 @@ class System(nn.Module):
     def validate(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return means over a validation batch, among them "loss"; an empty dict: nothing to validate."""
         return {}
+
+    def sampled(self) -> tuple[str, ...]:
+        """Return the keys of the networks that the trained system is used with: those with a moving average, else all."""
+        return tuple(self.ema) or tuple(self.networks)
+
+    def samples(self) -> NDArray[np.uint8] | None:
+        """Return tiles to watch the training by, uint8 RGB, shape (rows, columns, H, W, 3); None: nothing to see.
+
+        From the same noise and the same samples at each call, by the networks of `sampled` in evaluation mode, and
+        without drawing from a global generator.
+        """
+        return None
 
     def identity(self, config: TrainConfig, samples: int) -> dict[str, Any]:
         """Return what a checkpoint must agree in with the training that goes on from it."""

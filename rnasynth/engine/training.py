@@ -28,6 +28,7 @@ from rnasynth.engine.checkpoint import (
 )
 from rnasynth.engine.processes import Processes, reseed, resolve_precision
 from rnasynth.engine.sharding import Placement
+from rnasynth.engine.snapshots import Snapshots
 from rnasynth.engine.system import Dataset, Noise, System, TrainConfig, mixed_seed
 from rnasynth.engine.watch import EarlyStopping, Record, means
 from rnasynth.errors import DivergedError, RunError
@@ -80,6 +81,7 @@ class Training:
         self.placement.broadcast()
         writes = folder is not None and processes.rank == 0
         self.log = MetricsLog(folder / METRICS, upto_step=self.step) if writes and folder is not None else None
+        self.snapshots = Snapshots(folder, upto_step=self.step) if writes and folder is not None else None
         self.batches = Batches(
             dataset,
             config.batch_size,
@@ -96,6 +98,7 @@ class Training:
         self._training_mode()
         hidden = None if progress and self.processes.rank == 0 else True  # None: shown on a terminal only
         bar = tqdm(total=self.total, initial=self.step, desc=self.system.name, unit="step", disable=hidden, leave=False)
+        folder_keeps = self.checkpoints is not None and self.config.snapshot_every > 0
         mark, elapsed = time.perf_counter(), self.seconds
         with bar:
             while self.step < self.total and not self.stopping.stopped:
@@ -117,6 +120,8 @@ class Training:
                         name: f"{value:.4g}" for name, value in shown.items() if name.endswith("loss") and value is not None
                     }
                     bar.set_postfix(losses, refresh=False)
+                if folder_keeps and (last or self.stopping.stopped or self.step % self.config.snapshot_every == 0):
+                    self._snapshot()
                 if saves:
                     self._save()
                 if on_step is not None:
@@ -283,6 +288,17 @@ class Training:
             }
             self.checkpoints.save(self.step, state, {"weights": weights, "optimizers": optimizers})
         self.processes.barrier()
+
+    @torch.no_grad()
+    def _snapshot(self) -> None:
+        """Keep the weights that sampling uses, and tiles made by them; all processes take part, process 0 writes."""
+        self.processes.broadcast(self.system.networks.buffers())
+        self.system.eval()
+        tiles = self.system.samples()
+        self._training_mode()
+        weights = self.placement.sampled(keep=self.snapshots is not None)
+        if self.snapshots is not None:
+            self.snapshots.save(self.step, weights, tiles)
 
     def _restore(self, found: Checkpoint) -> int:
         """Take everything from a checkpoint and return the number of the next batch."""

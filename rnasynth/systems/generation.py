@@ -22,10 +22,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from rnasynth.engine import mixed_seed
 from rnasynth.errors import InputError
 from rnasynth.files import read_json, write_bytes, write_json, write_text
-from rnasynth.systems.tile_system import TileSystem
+from rnasynth.systems.tile_system import TileSystem, tile_generator
 
 HEADER = "generation.json"
 TABLE = "table.csv"
@@ -122,10 +121,7 @@ class TileGenerator:
         -------
         Shape (B, px, px, 3), uint8 RGB.
         """
-        generators = [
-            torch.Generator().manual_seed(mixed_seed("tile", seed, name, int(number)))
-            for name, number in zip(names, numbers, strict=True)
-        ]
+        generators = [tile_generator(seed, name, number) for name, number in zip(names, numbers, strict=True)]
         with torch.inference_mode():
             made = self.tiles(torch.from_numpy(np.ascontiguousarray(conditions)), generators)
             tiles = ((made + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)

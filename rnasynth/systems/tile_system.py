@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from rnasynth.config import Config
 from rnasynth.data.cohort import Cohort, TileDataset
-from rnasynth.engine import System
+from rnasynth.data.pixels import to_uint8
+from rnasynth.engine import System, mixed_seed
 from rnasynth.errors import InputError
 from rnasynth.systems.tile_data import ConditionedTiles
 
+WATCHED_SAMPLES, WATCHED_TILES = 8, 4  # of the grid that a training is watched by
 SPREAD_FLOOR = 0.1  # a latent that hardly varies is divided by this share of the largest spread: its rounding is not signal
 
 
@@ -30,6 +32,7 @@ class TileSystem(System):
     ----------
     facts : what sampling needs beside weights: latent_dim, latent_mean, latent_spread, tissues, tile_um (a tile's side).
     conditions : what is told of every profile of the cohort trained on, shape (profiles, c); None in a loaded run.
+    watched : row and id of the validation samples that a training is watched by; empty in a loaded run.
     """
 
     uses: ClassVar[Literal["latent", "tissue", "nothing"]]
@@ -39,11 +42,30 @@ class TileSystem(System):
         self.settings: Any = config
         self.facts = facts
         self.conditions: NDArray[np.float32] | None = None
+        self.watched: list[tuple[int, str]] = []
 
     # ------------------------------------------------------------------ what a subclass must give
     def tiles(self, condition: Tensor, generators: list[torch.Generator]) -> Tensor:
         """Make one tile for each row: condition (B, c), a generator of its own each -> (B, 3, px, px) in [-1, 1]."""
         raise NotImplementedError
+
+    def samples(self) -> NDArray[np.uint8] | None:
+        """Return tiles to watch a training by: a row a tile number, a column a validation sample.
+
+        They are those that the trained system makes of these samples with seed 0.
+
+        Returns
+        -------
+        uint8 RGB, shape (WATCHED_TILES, samples, px, px, 3); None where there are no validation samples, or where one
+        network alone makes no tile.
+        """
+        if type(self).tiles is TileSystem.tiles or self.conditions is None or not self.watched:
+            return None
+        rows = [row for row, _ in self.watched] * WATCHED_TILES
+        keys = [(name, number) for number in range(WATCHED_TILES) for _, name in self.watched]
+        made = self.tiles(torch.from_numpy(self.conditions[rows]), [tile_generator(0, *key) for key in keys])
+        tiles = to_uint8(made)
+        return tiles.reshape(WATCHED_TILES, len(self.watched), *tiles.shape[1:])
 
     # ------------------------------------------------------------------ what is told of a sample
     @property
@@ -71,6 +93,7 @@ class TileSystem(System):
             latents = np.asarray(upstream[0].load().encode(cohort.profiles), dtype=np.float32)
         system = cls(config, facts_of(cohort, latents, standardise=config.standardise))  # type: ignore[attr-defined]
         system.conditions = system.condition_of(latents, cohort.profiles.obs["tissue"].astype(str).to_numpy())
+        system.watched = watched_rows(cohort)
         return system
 
     def condition_of(self, latents: NDArray[np.float32] | None, tissues: NDArray[Any]) -> NDArray[np.float32]:
@@ -114,6 +137,20 @@ class TileSystem(System):
     def best(self, key: str) -> nn.Module:
         """Return the moving average of a network where there is one, else the network; in evaluation mode."""
         return self.averaged.get(key, self.networks[key]).eval()
+
+
+def tile_generator(seed: int, sample: str, number: int) -> torch.Generator:
+    """Return the random generator of tile `number` of a sample: the same in whatever batch or order it is made."""
+    return torch.Generator().manual_seed(mixed_seed("tile", seed, sample, int(number)))
+
+
+def watched_rows(cohort: Cohort) -> list[tuple[int, str]]:
+    """Return row and id of at most `WATCHED_SAMPLES` validation samples, evenly over the cohort sorted by tissue."""
+    obs = cohort.profiles.obs
+    rows = np.flatnonzero((obs["split"] == "val").to_numpy())
+    rows = rows[np.argsort(obs["tissue"].astype(str).to_numpy()[rows], kind="stable")]
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, WATCHED_SAMPLES).round().astype(int))] if len(rows) else rows
+    return [(int(row), str(cohort.profiles.obs_names[row])) for row in chosen]
 
 
 def facts_of(cohort: Cohort, latents: NDArray[np.float32] | None, *, standardise: str) -> dict[str, Any]:

@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from rnasynth.config import manifests_folder
 from rnasynth.data.cohort import Cohort
-from rnasynth.engine import SYSTEMS, Noise, TrainConfig, seeded, train
+from rnasynth.engine import SYSTEMS, Noise, TrainConfig, load_tensors, seeded, train
+from rnasynth.engine.snapshots import grid
 from rnasynth.errors import InputError
+from rnasynth.runs import get_or_train
 from rnasynth.systems.gan import RNAGAN, GANSystem, LabelGAN, NarrowGAN, PlainGAN
 from rnasynth.systems.gan_config import GANConfig
+from rnasynth.systems.generation import generate_to_folder
 from tests.systems.gan_cohort import Components, small_config
 
 
@@ -242,8 +246,9 @@ def test_paper_preset_holds_the_published_numbers(kind: type[GANSystem]) -> None
     rows = {row[1]: row[2] for row in table if row[0] == kind.name}
     fields = {field.name for field in dataclasses.fields(GANConfig)} & set(rows)
     assert fields >= {"lr_generator", "lr_critic", "beta1", "beta2", "tile_px", "noise_dim", "tiles_per_patient", "flips"}
-    for name in fields - {"colour_jitter"}:
+    for name in fields - {"colour_jitter", "loss"}:
         assert getattr(config, name) == json.loads(rows[name]), name
+    assert rows["loss"] == f"{config.loss}_gradient_penalty" and config.augment_critic == "none"
     assert (config.colour_jitter > 0) == json.loads(rows["colour_jitter"])
     assert config.train.epochs == json.loads(rows["epochs_lung"])
     assert (config.condition_critic, config.upsample, config.matching_weight, config.standardise) == (
@@ -311,3 +316,35 @@ def test_learning_rates_fall_to_nothing_at_the_end_or_stay_as_published(cohort: 
         return [system.schedule("critic", step) for step in (0, 50, 75, 100)]
 
     assert rates(0.5) == [1.0, 1.0, 0.5, 0.0] and rates(0.0) == [1.0] * 4
+
+
+# ---------------------------------------------------------------------- watching
+def watched_run(cohort: Cohort, folder: Path) -> Any:
+    config = small_config(ema_decay=0.5, train=TrainConfig(steps=4, batch_size=8, validate_every=0, snapshot_every=2))
+    return get_or_train("label-gan", config, cohort, folder=folder, progress=False)
+
+
+def test_a_reader_watches_validation_samples_by_the_same_noise(cohort: Cohort, tmp_path: Path) -> None:
+    run = watched_run(cohort, tmp_path)
+    assert run.snapshots() == list(run.samples()) == [2, 4]
+    assert set(load_tensors(run.path / "snapshots/000000002.safetensors")) == {
+        f"generator/{name}" for name in run.networks()["generator"]
+    }
+    system = LabelGAN.from_cohort(run.config, cohort)
+    obs = cohort.profiles.obs
+    assert {obs["split"].iloc[row] for row, _ in system.watched} == {"val"}
+    assert len({obs["tissue"].iloc[row] for row, _ in system.watched}) == obs["tissue"][obs["split"] == "val"].nunique()
+    profiles = cohort.profiles[[row for row, _ in system.watched]]
+    for step, path in run.samples().items():  # what the trained object makes of these samples, at that step
+        tiles = run.load(step=step).generate(profiles, 4)
+        assert np.array_equal(np.asarray(Image.open(path)), grid(tiles.swapaxes(0, 1)))
+    assert not np.array_equal(run.load(step=2).generate(profiles, 1), run.load().generate(profiles, 1))
+    assert np.array_equal(run.load(step=4).generate(profiles, 1), run.load().generate(profiles, 1))
+
+
+def test_tiles_of_a_snapshot_are_not_taken_for_the_finished_runs(cohort: Cohort, tmp_path: Path) -> None:
+    run, profiles = watched_run(cohort, tmp_path), cohort.only("test").profiles[:1]
+    table = generate_to_folder(run.at(2), profiles, tmp_path / "out", 1)
+    assert set(table["run_id"]) == {f"{run.id}@2"}
+    with pytest.raises(InputError, match="another run_id"):
+        generate_to_folder(run, profiles, tmp_path / "out", 1)

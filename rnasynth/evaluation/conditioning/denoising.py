@@ -250,7 +250,8 @@ def _errors(
             more = {"low": system.prepared(small, level, draws.normal(*clean.shape[1:])), "low_level": level}
             clean = clean - system.ground(small)
         told_of = condition[start : start + BATCH].to(device)
-        estimate = denoiser(network, system.parametrisation, told_of, weight=1.0 if told else 0.0, **more)
+        weight = 1.0 if told else 0.0
+        estimate = denoiser(network, system.parametrisation, told_of, weight=weight, interval=None, **more)
         with torch.inference_mode():
             noisy = clean + sigma * draws.normal(*clean.shape[1:])
             levels = torch.full((len(clean),), sigma, dtype=torch.float64, device=device)

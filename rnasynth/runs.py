@@ -87,13 +87,13 @@ class Run:
     ----------
     path : its folder.
     manifest : content of manifest.json.
-    """
     step : of the snapshot whose weights are read; None: those that the training ended with.
+    """
 
     path: Path
     manifest: dict[str, Any]
-
     step: int | None = None
+
     @property
     def id(self) -> str:
         """The run's name; of a snapshot "<name>@<step>"."""
@@ -397,7 +397,6 @@ def _verified(path: Path) -> dict[str, Any]:
     return manifest
 
 
-@contextmanager
 def _verify(file: Path, expected: str) -> None:
     """Raise unless the file is there and as the manifest says."""
     if not file.is_file():
@@ -412,6 +411,7 @@ def _verify(file: Path, expected: str) -> None:
         )
 
 
+@contextmanager
 def _locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Hold the run for this process; the lock ends with the process, however that ends."""
     path.mkdir(parents=True, exist_ok=True)

@@ -118,29 +118,6 @@ def test_a_changed_file_is_refused(run: Run, name: str) -> None:
         load_run(run.path)
 
 
-def test_without_its_manifest_a_run_does_not_count(run: Run) -> None:
-    (run.path / "manifest.json").unlink()
-    with pytest.raises(RunError, match="training has not ended"):
-        load_run(run.path)
-
-
-def test_a_pickle_is_refused(run: Run, tmp_path: Path) -> None:
-    weights = tmp_path / "weights.pt"
-    torch.save({"x": torch.ones(1)}, weights)
-    with pytest.raises(RunError, match="a pickle or an archive"):
-        load_run(weights)
-    (run.path / "model.safetensors").write_bytes(weights.read_bytes())
-    manifest = files.read_json(run.path / "manifest.json")
-    manifest["files"]["model.safetensors"] = files.sha256(run.path / "model.safetensors")
-    files.write_json(run.path / "manifest.json", manifest)
-    with pytest.raises(RunError, match="a pickle or an archive"):
-        load_run(run.path)
-
-
-def test_a_manifest_names_nothing_outside_its_folder(run: Run) -> None:
-    manifest = files.read_json(run.path / "manifest.json")
-    files.write_json(run.path.parent / "outside.json", {})
-    manifest["files"]["../outside.json"] = files.sha256(run.path.parent / "outside.json")
 @pytest.fixture(scope="module")
 def watched(cohort: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = changed(SMALL, snapshot_every=8, patience=None)  # with patience the best weights are kept, not the last
@@ -179,6 +156,29 @@ def test_a_changed_snapshot_is_refused(watched: Run, tmp_path: Path) -> None:
     assert damaged.load(step=16) is not None
 
 
+def test_without_its_manifest_a_run_does_not_count(run: Run) -> None:
+    (run.path / "manifest.json").unlink()
+    with pytest.raises(RunError, match="training has not ended"):
+        load_run(run.path)
+
+
+def test_a_pickle_is_refused(run: Run, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    torch.save({"x": torch.ones(1)}, weights)
+    with pytest.raises(RunError, match="a pickle or an archive"):
+        load_run(weights)
+    (run.path / "model.safetensors").write_bytes(weights.read_bytes())
+    manifest = files.read_json(run.path / "manifest.json")
+    manifest["files"]["model.safetensors"] = files.sha256(run.path / "model.safetensors")
+    files.write_json(run.path / "manifest.json", manifest)
+    with pytest.raises(RunError, match="a pickle or an archive"):
+        load_run(run.path)
+
+
+def test_a_manifest_names_nothing_outside_its_folder(run: Run) -> None:
+    manifest = files.read_json(run.path / "manifest.json")
+    files.write_json(run.path.parent / "outside.json", {})
+    manifest["files"]["../outside.json"] = files.sha256(run.path.parent / "outside.json")
     files.write_json(run.path / "manifest.json", manifest)
     with pytest.raises(RunError, match="outside"):
         load_run(run.path)

@@ -117,7 +117,7 @@ class GANSystem(TileSystem):
             metrics = {"loss_generator": loss.detach()}
             if read is not None:
                 with torch.no_grad():
-                    wanted = cast(Tensor, critic.judge(real, condition)[1])
+                    wanted = cast(Tensor, critic.judge(batch["tile"], condition)[1])
                 matching = (read - wanted).square().mean()
                 metrics["matching_generator"] = matching.detach()
                 loss = loss + config.matching_weight * matching
@@ -130,6 +130,7 @@ class GANSystem(TileSystem):
         points = between(real, fake, noise.uniform(0.0, 1.0)) if config.penalty_at == "between" else fake
         penalty = gradient_penalty(lambda tiles: critic(tiles, condition), points).mean()
         distance = -critic_loss(real_scores, fake_scores)
+        loss = -distance + config.penalty_weight * penalty
         metrics = {"wasserstein": distance.detach(), "penalty": penalty.detach()}
         if read is not None:
             matching = (read[: len(real)] - condition).square().mean()
@@ -165,6 +166,10 @@ class GANSystem(TileSystem):
         if name == "paper":
             config = dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=cls.paper_epochs))
         return config
+
+    def sampled(self) -> tuple[str, ...]:
+        """Return the generator: the critic makes no tile."""
+        return ("generator",)
 
     def tiles(self, condition: Tensor, generators: list[torch.Generator]) -> Tensor:
         """Make one tile for each row: condition (B, c), a generator of its own each -> (B, 3, px, px) in [-1, 1]."""
@@ -203,10 +208,6 @@ class PlainGAN(GANSystem):
 @register
 class NarrowGAN(GANSystem):
     """Input: narrow uniform noise, the paper's ablation."""
-
-    def sampled(self) -> tuple[str, ...]:
-        """Return the generator: the critic makes no tile."""
-        return ("generator",)
 
     name: ClassVar[str] = "gan-narrow"
     uses = "nothing"

@@ -16,7 +16,7 @@ import typing
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from rnasynth.errors import InputError
 
@@ -26,7 +26,15 @@ HASH_CHARACTERS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Base of every configuration: subclasses add documented, range-checked fields."""
+    """Base of every configuration: subclasses add documented, range-checked fields.
+
+    Attributes
+    ----------
+    added : of fields that came after runs had been trained, the values at which the same is computed as before: a run's
+        name leaves them out there, so that earlier runs are still found.
+    """
+
+    added: ClassVar[dict[str, Any]] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types only (tuples become lists, nested configurations become dicts)."""

@@ -52,6 +52,7 @@ from rnasynth.errors import InputError, RunError
 MANIFEST = "manifest.json"
 CHECKPOINTS = "checkpoints"
 FORMAT = 1
+ABSENT = object()  # equal to no value
 
 
 def run_id(
@@ -64,9 +65,9 @@ def run_id(
     """Return "<system>-<hash>" of everything that decides the weights.
 
     How a training is executed (device, logging, checkpoints, memory layout) is not part of it, so that a run made on a
-    server is found by the page that wants it.
+    server is found by the page that wants it. Nor is an option added later that is off (`Config.added`).
     """
-    values = config.to_dict()
+    values = {name: value for name, value in config.to_dict().items() if value != config.added.get(name, ABSENT)}
     if isinstance(values.get("train"), dict):
         values["train"] = {name: value for name, value in values["train"].items() if name not in EXECUTION_FIELDS}
     key = {

@@ -8,15 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from rnasynth import files
+from rnasynth.config import Config
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import TrainConfig, load_tensors
 from rnasynth.errors import InputError, RunError
@@ -66,6 +67,28 @@ def test_id_depends_on_everything_that_decides_the_weights() -> None:
 def test_id_does_not_depend_on_how_it_is_executed() -> None:
     elsewhere = changed(SMALL, device="cpu", log_every=7, checkpoint_every=3, snapshot_every=2, channels_last=True)
     assert run_id("beta-vae", elsewhere, "abc") == run_id("beta-vae", SMALL, "abc")
+
+
+def test_an_option_added_later_renames_no_run_while_it_is_off() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Before(Config):
+        width: int = 3
+
+    @dataclass(frozen=True, kw_only=True)
+    class After(Before):
+        added: ClassVar[dict[str, Any]] = {"twist": "none"}
+        twist: str = "none"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Careless(Before):  # the broken variant: the field is not named in `added`
+        twist: str = "none"
+
+    def name(config: Config) -> str:
+        return run_id("gan", config, "f00")
+
+    assert name(After()) == name(Before()) and name(After(width=4)) == name(Before(width=4)) != name(Before())
+    assert name(After(twist="left")) not in (name(Before()), name(After(twist="right")))
+    assert name(Careless()) != name(Before())
 
 
 def test_folder_holds_what_was_promised(trained: Run, cohort: Cohort) -> None:

@@ -1,6 +1,7 @@
-"""Losses of a Wasserstein GAN with gradient penalty, each per sample.
+"""Losses of a GAN with gradient penalty, each per sample: Wasserstein's, and the original min-max loss.
 
-Source: Gulrajani et al. 2017 (WGAN-GP), eq. 3; RNA-GAN (Cell Reports Methods 2023), eq. 3 and 4. RNA-GAN's eq. 3 as
+Source: Gulrajani et al. 2017 (WGAN-GP), eq. 3; RNA-GAN (Cell Reports Methods 2023), eq. 3 and 4; Goodfellow et al. 2014,
+eq. 1 and section 3 (the generator that does not saturate). RNA-GAN's eq. 3 as
 printed takes the penalty at generated samples, Gulrajani et al. at random points between real and generated ones:
 both are offered, the second is the default. The penalty is a sample's own (B values, then their mean): a norm over the
 whole batch would tie a sample's penalty to its batch mates.
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 
@@ -22,6 +24,20 @@ def critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
 def generator_loss(fake_scores: Tensor) -> Tensor:
     """Wasserstein loss of the generator: minus the mean fake score (RNA-GAN, eq. 4)."""
     return -fake_scores.mean()
+
+
+def minmax_critic_loss(real_scores: Tensor, fake_scores: Tensor) -> Tensor:
+    """Cross-entropy of naming real and generated tiles, the scores being log-odds of "real"; shape () from (B,) each.
+
+    Minus the value that Goodfellow et al.'s eq. 1 maximises: -mean ln D(real) - mean ln(1 - D(fake)), D = sigmoid(score).
+    2 ln 2 where nothing is told apart.
+    """
+    return functional.softplus(-real_scores).mean() + functional.softplus(fake_scores).mean()
+
+
+def minmax_generator_loss(fake_scores: Tensor) -> Tensor:
+    """-mean ln D(fake) instead of mean ln(1 - D(fake)), whose gradient dies where the critic is sure (section 3)."""
+    return functional.softplus(-fake_scores).mean()
 
 
 def between(real: Tensor, fake: Tensor, share: Tensor) -> Tensor:

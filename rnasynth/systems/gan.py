@@ -23,8 +23,16 @@ import torch
 from torch import Tensor
 
 from rnasynth.config import Config, check_preset
-from rnasynth.engine import Noise, adam, register
-from rnasynth.nets.adversarial import between, critic_loss, generator_loss, gradient_penalty
+from rnasynth.engine import Noise, Processes, adam, register
+from rnasynth.nets import ada
+from rnasynth.nets.adversarial import (
+    between,
+    critic_loss,
+    generator_loss,
+    gradient_penalty,
+    minmax_critic_loss,
+    minmax_generator_loss,
+)
 from rnasynth.nets.augment import flip, jitter_colour
 from rnasynth.nets.dcgan import Critic, Generator, levels
 from rnasynth.systems.gan_config import GANConfig, demo, gpu, paper
@@ -60,6 +68,8 @@ class GANSystem(TileSystem):
             projection=projects,
             regress=conditioned and config.matching_weight > 0,
         )
+        if config.augment_critic == "ada":
+            self.networks["augmentation"] = ada.AdaptiveProbability(target=config.ada_target, images=config.ada_images)
         self.ema = {"generator": config.ema_decay} if config.ema_decay > 0 else {}
 
     # ------------------------------------------------------------------ the input
@@ -112,12 +122,13 @@ class GANSystem(TileSystem):
         config, condition = self.settings, batch["condition"]
         inputs = self.inputs(condition, self.draw(noise))
         if phase == "generator":
-            scores, read = critic.judge(generator(inputs), condition)
-            loss = generator_loss(scores)
+            fake, real = self.before_critic([generator(inputs), batch["tile"]], noise)
+            scores, read = critic.judge(fake, condition)
+            loss = minmax_generator_loss(scores) if config.loss == "minmax" else generator_loss(scores)
             metrics = {"loss_generator": loss.detach()}
             if read is not None:
                 with torch.no_grad():
-                    wanted = cast(Tensor, critic.judge(batch["tile"], condition)[1])
+                    wanted = cast(Tensor, critic.judge(real, condition)[1])
                 matching = (read - wanted).square().mean()
                 metrics["matching_generator"] = matching.detach()
                 loss = loss + config.matching_weight * matching
@@ -125,13 +136,17 @@ class GANSystem(TileSystem):
         real = self.augment(batch["tile"], noise)
         with torch.no_grad():
             fake = generator(inputs)
+            real, fake = self.before_critic([real, fake], noise)
         scores, read = critic.judge(torch.cat([real, fake]), torch.cat([condition, condition]))
         real_scores, fake_scores = scores.chunk(2)
         points = between(real, fake, noise.uniform(0.0, 1.0)) if config.penalty_at == "between" else fake
         penalty = gradient_penalty(lambda tiles: critic(tiles, condition), points).mean()
         distance = -critic_loss(real_scores, fake_scores)
-        loss = -distance + config.penalty_weight * penalty
         metrics = {"wasserstein": distance.detach(), "penalty": penalty.detach()}
+        parting = minmax_critic_loss(real_scores, fake_scores) if config.loss == "minmax" else -distance
+        loss = parting + config.penalty_weight * penalty
+        if "augmentation" in self.networks:
+            metrics |= self.steer(real_scores.detach(), fake_scores.detach())
         if read is not None:
             matching = (read[: len(real)] - condition).square().mean()
             metrics["matching_critic"] = matching.detach()
@@ -146,6 +161,28 @@ class GANSystem(TileSystem):
             half = self.settings.colour_jitter
             tiles = jitter_colour(tiles, noise.uniform(1.0 - half, 1.0 + half, 3))
         return tiles
+
+    def before_critic(self, kinds: list[Tensor], noise: Noise) -> list[Tensor]:
+        """Change real and generated tiles alike, each tile by its own draws, before the critic sees them."""
+        kind = self.settings.augment_critic
+        if kind == "diffaugment":
+            return [ada.diffaugment(tiles, noise.uniform(0.0, 1.0, ada.DIFF_DRAWS)) for tiles in kinds]
+        if kind == "ada":
+            share = cast(ada.AdaptiveProbability, self.networks["augmentation"]).probability
+            draws = [(noise.uniform(0.0, 1.0, ada.ADA_CHANCES), noise.normal(ada.ADA_NORMALS)) for _ in kinds]
+            return [ada.adaptive(tiles, *drawn, share) for tiles, drawn in zip(kinds, draws, strict=True)]
+        return kinds
+
+    def steer(self, real_scores: Tensor, fake_scores: Tensor) -> dict[str, Tensor]:
+        """Move ADA's probability by this step's scores, over all processes; return it and the critic's sureness."""
+        probability = cast(ada.AdaptiveProbability, self.networks["augmentation"])
+        processes = Processes.join(self.settings.train.device)
+        threshold: Tensor | float = 0.0
+        if self.settings.loss == "wasserstein":
+            threshold = processes.mean((real_scores.float().mean() + fake_scores.float().mean()) / 2)
+        sure = processes.mean(ada.sureness(real_scores, threshold))
+        probability.observe(sure, len(real_scores) * processes.size)
+        return {"ada_probability": probability.probability.clone(), "ada_sureness": sure}
 
     def schedule(self, key: str, step: int) -> float:
         """Return 1, then a linear fall to 0 over the last `lr_decay` of the steps."""

@@ -6,7 +6,7 @@ Source of `paper`: RNA-GAN, Cell Reports Methods 2023, STAR Methods.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from rnasynth.config import Config, check
 from rnasynth.engine import TrainConfig
@@ -15,6 +15,13 @@ from rnasynth.engine import TrainConfig
 @dataclass(frozen=True, kw_only=True)
 class GANConfig(Config):
     """Networks, losses and data of the four systems; the input's kind is the system's, not a field."""
+
+    added: ClassVar[dict[str, Any]] = {
+        "loss": "wasserstein",
+        "augment_critic": "none",
+        "ada_target": 0.6,
+        "ada_images": 500_000,
+    }
 
     tile_px: int = 32
     """Side of the tiles, 32 to 256; the store's tiles are averaged down to it."""
@@ -45,6 +52,8 @@ class GANConfig(Config):
     matching_weight: float = 0.0
     """Weight of the latent-matching term: the critic's trunk reads the condition from real tiles, the generator is asked
     for tiles from which the same is read; 0 as published."""
+    loss: Literal["wasserstein", "minmax"] = "wasserstein"
+    """Wasserstein's, or the original min-max loss with a generator that does not saturate; the penalty goes with both."""
     critic_steps: int = 5
     """Critic steps for one generator step."""
     penalty_weight: float = 10.0
@@ -70,18 +79,25 @@ class GANConfig(Config):
     """Mirror real tiles at random, both ways."""
     colour_jitter: float = 0.0
     """Half-width of the random factors on brightness, contrast and saturation of real tiles."""
+    augment_critic: Literal["none", "diffaugment", "ada"] = "none"
+    """Random changes before the critic, of real and generated tiles alike (`nets.ada`): for few patients."""
+    ada_target: float = 0.6
+    """Of ADA: how surely the critic may tell real tiles before its probability rises (`nets.ada.sureness`)."""
+    ada_images: int = 500_000
+    """Of ADA: real tiles that the probability takes from 0 to 1 at the fastest."""
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000))
     """How long, batch size, seed, precision."""
 
     def __post_init__(self) -> None:
         check(self, "tile_px", self.tile_px in (32, 64, 128, 256), "32, 64, 128 or 256")
-        for name in ("tiles_per_patient", "noise_dim", "width_generator", "width_critic", "critic_steps"):
+        for name in ("tiles_per_patient", "noise_dim", "width_generator", "width_critic", "critic_steps", "ada_images"):
             check(self, name, getattr(self, name) >= 1, "at least 1")
         check(self, "extra_noise", self.extra_noise >= 0, "at least 0")
         for name in ("noise_range", "matching_weight", "penalty_weight", "colour_jitter"):
             check(self, name, getattr(self, name) >= 0, "at least 0")
         for name in ("lr_generator", "lr_critic"):
             check(self, name, getattr(self, name) > 0, "more than 0")
+        check(self, "ada_target", -1 < self.ada_target < 1, "between -1 and 1")
         check(self, "lr_decay", 0 <= self.lr_decay <= 1, "in [0, 1]")
         for name in ("beta1", "beta2", "ema_decay"):
             check(self, name, 0 <= getattr(self, name) < 1, "in [0, 1)")

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from rnasynth.nets.adversarial import between, critic_loss, generator_loss, gradient_penalty
+from rnasynth.nets.adversarial import (
+    between,
+    critic_loss,
+    generator_loss,
+    gradient_penalty,
+    minmax_critic_loss,
+    minmax_generator_loss,
+)
 from rnasynth.nets.dcgan import Critic
 
 Penalty = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
@@ -69,3 +77,22 @@ def test_losses_are_opposed_and_between_is_between() -> None:
     assert generator_loss(fake).item() == pytest.approx(-0.5)
     mixed = between(torch.ones(3, 2, 2), torch.zeros(3, 2, 2), torch.tensor([0.0, 0.25, 1.0]))
     torch.testing.assert_close(mixed[:, 0, 0], torch.tensor([0.0, 0.25, 1.0]))
+
+
+def test_minmax_losses_have_their_closed_forms() -> None:
+    nothing = torch.zeros(5)  # D = 1/2 everywhere: Goodfellow et al. 2014, theorem 1, value -ln 4
+    assert minmax_critic_loss(nothing, nothing).item() == pytest.approx(2 * math.log(2))
+    real, fake = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 3.0])
+    by_hand = -torch.sigmoid(real).log().mean() - (1 - torch.sigmoid(fake)).log().mean()
+    torch.testing.assert_close(minmax_critic_loss(real, fake), by_hand)
+    torch.testing.assert_close(minmax_generator_loss(fake), -torch.sigmoid(fake).log().mean())
+
+
+def test_the_minmax_generator_still_learns_where_the_critic_is_sure() -> None:
+    def pull(loss: Callable[[Tensor], Tensor]) -> float:
+        scores = torch.full((3,), -12.0, requires_grad=True)
+        (gradient,) = torch.autograd.grad(loss(scores), scores)
+        return float(gradient.abs().sum())
+
+    assert pull(minmax_generator_loss) == pytest.approx(1.0, abs=1e-4)
+    assert pull(lambda s: (1 - torch.sigmoid(s)).log().mean()) < 1e-4  # the broken variant: the saturating loss

@@ -103,6 +103,28 @@ def manifold(
     )
 
 
+def recalled(real: NDArray[Any], fake: NDArray[Any], *, k: int = NEIGHBOURS) -> NDArray[np.bool_]:
+    """Return which real tiles lie inside the ball of a generated one, shape (N,), bool: recall, tile by tile.
+
+    Parameters
+    ----------
+    real, fake, k : as in `manifold`.
+
+    Raises
+    ------
+    InputError : another shape, numbers that are not finite, or no more generated tiles than k.
+    """
+    points_real, points_fake = _points("real", real), _points("fake", fake)
+    if points_real.shape[1] != points_fake.shape[1] or not 1 <= k < len(points_fake):
+        found = f"{points_real.shape} and {points_fake.shape}, k = {k}"
+        raise InputError("recalled", expected="features of one width, and more generated tiles than k", found=found)
+    radius = _radii(points_fake, k)
+    inside = np.zeros(len(points_real), dtype=bool)
+    for rows, squared in _blocks(points_real, points_fake):
+        inside[rows] = (squared <= radius[None]).any(axis=1)
+    return inside
+
+
 def inception_score(
     probabilities: NDArray[Any],
     *,

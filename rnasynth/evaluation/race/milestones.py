@@ -1,0 +1,166 @@
+"""Steps to a given quality: when does a training reach what another reaches at its end, and keep it?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from rnasynth.errors import InputError
+from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.race.arms import GAN, NARROW, RNA
+from rnasynth.evaluation.stats import Interval
+
+
+def kept_from(steps: ArrayLike, values: ArrayLike, target: float) -> float:
+    """Return the step from which all later values, its own included, are at or below `target`.
+
+    Distances swing early in a training, so a value that is reached once and lost again does not count.
+
+    Parameters
+    ----------
+    steps : rising, shape (n,), positive.
+    values : distances at these steps; smaller is better.
+
+    Returns
+    -------
+    The step, by a straight line between the last point above the target and the next one; the first step where none is
+    above; infinity where the last one is.
+
+    Raises
+    ------
+    InputError : no points, steps that do not rise, or values that are not finite.
+
+    Examples
+    --------
+    >>> kept_from([10, 20, 30], [9.0, 5.0, 3.0], 4.0)
+    25.0
+    >>> kept_from([10, 20, 30], [1.0, 5.0, 6.0], 4.0)
+    inf
+    """
+    at, found = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    if not len(at) or at.shape != found.shape or (np.diff(at) <= 0).any() or not np.isfinite(found).all():
+        raise InputError("steps to a quality", expected="rising steps and a finite value each", found=f"{at}, {found}")
+    above = np.flatnonzero(found > target)
+    if not len(above):
+        return float(at[0])
+    last = int(above[-1])
+    if last == len(at) - 1:
+        return math.inf
+    share = (found[last] - target) / (found[last] - found[last + 1])
+    return float(at[last] + share * (at[last + 1] - at[last]))
+
+
+@dataclass(frozen=True, eq=False)
+class RaceReport:
+    """What the curves say.
+
+    Attributes
+    ----------
+    curves : rows arm, seed, step, frechet, kernel.
+    numbers, labels : at the end "frechet_ARM", "kernel_ARM"; "steps_ARM" to the plain GAN's quality; "steps_ratio" of
+        RNA-GAN over the plain GAN; "gap_ARM": its Frechet distance minus the plain GAN's, at the end. Mean and range over
+        seeds.
+    not_reached : arm -> seeds in which it did not reach the plain GAN's quality; these count with the whole length.
+    floor : Frechet and kernel distance of real tiles of others.
+    """
+
+    curves: pd.DataFrame
+    numbers: dict[str, Interval]
+    labels: dict[str, str]
+    not_reached: dict[str, list[int]]
+    floor: tuple[Interval, Interval]
+
+    def lines(self, metric: str) -> pd.DataFrame:
+        """Return arm, step, value, low, high (mean and range over seeds) of "frechet" or "kernel"."""
+        table = self.curves.groupby(["arm", "step"], sort=False)[metric].agg(["mean", "min", "max"]).reset_index()
+        return table.set_axis(["arm", "step", "value", "low", "high"], axis=1)
+
+    def ahead(self, arm: str = RNA) -> str:
+        """Return "fewer", "more" or "undecided": the steps that an arm needs, by the range of the ratio over seeds."""
+        ratio = self.numbers["steps_ratio" if arm == RNA else f"steps_ratio_{key_of(arm)}"]
+        return "fewer" if ratio.high < 1 else "more" if ratio.low > 1 else "undecided"
+
+    def summary(self) -> str:
+        """Say who needed how many steps, and where each ended."""
+        n = self.numbers["steps_ratio"].n
+        steps, ratio = {arm: self.numbers[f"steps_{key_of(arm)}"] for arm in (GAN, RNA)}, self.numbers["steps_ratio"]
+        words = {
+            "fewer": f"In all {n} seeds RNA-GAN needs fewer steps",
+            "more": f"In all {n} seeds RNA-GAN needs more steps, or does not get there",
+            "undecided": f"Over {n} seeds it is undecided whether RNA-GAN needs fewer steps",
+        }[self.ahead()]
+        said = [
+            f"{words} for the quality at which the plain GAN ends: {steps[RNA].value:.0f} on average against"
+            f" {steps[GAN].value:.0f}, ratio {ratio}."
+        ]
+        for arm, seeds in self.not_reached.items():
+            if seeds:
+                said.append(f"{arm} did not reach and keep it in {len(seeds)} of {n} seeds (counted as the whole length).")
+        for arm in (NARROW, RNA):
+            if (key := f"gap_{key_of(arm)}") in self.numbers:
+                gap = self.numbers[key]
+                where = "better" if gap.high < 0 else "worse" if gap.low > 0 else "neither better nor worse in every seed"
+                said.append(f"At the end {arm} is {where} than the plain GAN (Frechet distance minus its: {gap}).")
+        floor = self.floor[0].value
+        ends = min(self.numbers[f"frechet_{key_of(arm)}"].value for arm in self.curves["arm"].unique())
+        said.append(f"The best arm ends at {ends / max(floor, 1e-12):.0f} times the distance of real tiles of others.")
+        return " ".join(said)
+
+
+def report(curves: pd.DataFrame, floor: tuple[Interval, Interval]) -> RaceReport:
+    """Compare the arms, seed by seed: each with the plain GAN of its own seed.
+
+    The target of a seed is the plain GAN's Frechet distance at its last step; the plain GAN's own steps are counted by the
+    same rule, so a GAN that had long been there is not called slow. Whoever does not reach it counts with the whole length,
+    which flatters it.
+
+    Raises
+    ------
+    InputError : no plain GAN, or arms of other seeds or steps.
+    """
+    arms = list(dict.fromkeys(curves["arm"]))
+    seeds, steps = sorted(set(curves["seed"])), sorted(set(curves["step"]))
+    if GAN not in arms or len(curves) != len(arms) * len(seeds) * len(steps):
+        raise InputError("race", expected=f"{GAN} and others, all at the same seeds and steps", found=f"{arms}")
+    pages = {arm: _table(curves, arm) for arm in arms}
+    needed: dict[str, list[float]] = {arm: [] for arm in arms}
+    missed: dict[str, list[int]] = {arm: [] for arm in arms}
+    for seed in seeds:
+        target = float(pages[GAN].loc[seed].iloc[-1])
+        for arm in arms:
+            found = kept_from(steps, pages[arm].loc[seed], target)
+            needed[arm].append(min(found, float(steps[-1])))
+            missed[arm] += [seed] if math.isinf(found) else []
+    numbers, labels = {}, {}
+    for arm in arms:
+        key = key_of(arm)
+        for metric, words in (("frechet", "Frechet"), ("kernel", "kernel")):
+            last = curves[(curves["arm"] == arm) & (curves["step"] == steps[-1])]
+            numbers[f"{metric}_{key}"] = over_seeds(last[metric])
+            labels[f"{metric}_{key}"] = f"{words} distance to held-out tiles at the last step, {arm}"
+        numbers[f"steps_{key}"] = over_seeds(needed[arm])
+        labels[f"steps_{key}"] = f"steps to the plain GAN's last quality, {arm}"
+        if arm != GAN:
+            name = "steps_ratio" if arm == RNA else f"steps_ratio_{key}"
+            numbers[name] = over_seeds(np.array(needed[arm]) / np.array(needed[GAN]))
+            labels[name] = f"those steps of {arm} over those of the plain GAN, by seed"
+            numbers[f"gap_{key}"] = over_seeds(pages[arm].iloc[:, -1] - pages[GAN].iloc[:, -1])
+            labels[f"gap_{key}"] = f"Frechet distance of {arm} minus that of the plain GAN, by seed, at the last step"
+    return RaceReport(curves, numbers, labels, missed, floor)
+
+
+def over_seeds(values: ArrayLike) -> Interval:
+    """Return the mean and, as its ends, the smallest and largest over seeds: too few for a percentile."""
+    found = np.asarray(values, dtype=float)
+    return Interval(
+        float(found.mean()), float(found.min()), float(found.max()), len(found), f"mean and range of {len(found)} seeds"
+    )
+
+
+def _table(curves: pd.DataFrame, arm: str) -> pd.DataFrame:
+    """Frechet distances of an arm: rows seeds, columns steps."""
+    return curves[curves["arm"] == arm].pivot(index="seed", columns="step", values="frechet").sort_index()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rnasynth.engine.alarms import Alarm
 from rnasynth.engine.checkpoint import load_tensors, refuse_other_kinds, save_tensors
 from rnasynth.engine.loop import train
 from rnasynth.engine.processes import Processes, resolve_precision
@@ -23,6 +24,7 @@ from rnasynth.engine.system import (
 __all__ = [
     "EXECUTION_FIELDS",
     "SYSTEMS",
+    "Alarm",
     "Dataset",
     "Noise",
     "Processes",

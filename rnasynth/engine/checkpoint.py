@@ -211,10 +211,10 @@ class Checkpoints:
             if old.name not in named:
                 old.unlink(missing_ok=True)
 
-    def newest(self) -> str:
-        """Say where the last good checkpoint is."""
-        folders = self._folders()
-        return f"the last good checkpoint is {folders[-1]}" if folders else "no checkpoint was written yet"
+    def newest(self, upto_step: int | None = None) -> str:
+        """Say where the last good checkpoint is, of those written up to a step."""
+        folders = [path for path in self._folders() if upto_step is None or int(path.name.split("-")[1]) <= upto_step]
+        return f"the last good checkpoint is {folders[-1]}" if folders else "no checkpoint was written before that"
 
 
 class MetricsLog:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rnasynth.config import Config, check
+from rnasynth.engine.alarms import Alarm
 from rnasynth.errors import InputError
 
 # fields that change how a training is executed but not what is computed; a run is the same run whatever they are
@@ -223,6 +224,10 @@ class System(nn.Module):
         without drawing from a global generator.
         """
         return None
+
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Return the signs that stop a training which is still finite, but beyond help; see `engine.alarms`."""
+        return ()
 
     def identity(self, config: TrainConfig, samples: int) -> dict[str, Any]:
         """Return what a checkpoint must agree in with the training that goes on from it."""

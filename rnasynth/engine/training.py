@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from rnasynth.engine.alarms import Alarms
 from rnasynth.engine.batches import Batches, move
 from rnasynth.engine.checkpoint import (
     Checkpoint,
@@ -72,6 +73,7 @@ class Training:
 
         self.step, self.seconds, self.samples, self.waited = 0, 0.0, 0, 0.0
         self.stopping = EarlyStopping(config.patience, earliest=round(EARLY_SHARE * self.total))
+        self.alarms = Alarms(system.alarms())
         self.best_in_memory: dict[str, Tensor] = {}
         self.stop_signal: int | None = None
         self.pending: list[Record] = []
@@ -113,7 +115,8 @@ class Training:
                 values = self._validate() if validates and (self.step % self.validate_every == 0 or last) else {}
                 stop = self.processes.any(self.stop_signal is not None)
                 every = self.config.checkpoint_every
-                saves = last or stop or self.stopping.stopped or bool(every and self.step % every == 0)
+                due = bool(every and self.step % every == 0 and self.alarms.ringing_since is None)
+                saves = last or stop or self.stopping.stopped or due  # not over a good one while an alarm rings
                 if saves or values or self.step % self.config.log_every == 0:
                     shown = self._write_metrics(values)
                     losses = {
@@ -195,8 +198,9 @@ class Training:
         overflow = self.scaler is not None and self.scaler.get_scale() >= SMALLEST_FP16_SCALE
         record.check(self.system.name, self._last_good(), gradient_may_overflow=overflow)
 
-    def _last_good(self) -> str:
-        return self.checkpoints.newest() if self.checkpoints is not None else "no checkpoints are written without a folder"
+    def _last_good(self, upto_step: int | None = None) -> str:
+        none = "no checkpoints are written without a folder"
+        return self.checkpoints.newest(upto_step) if self.checkpoints is not None else none
 
     def _write_metrics(self, validation: dict[str, float]) -> dict[str, float | None]:
         """Check and average what happened since the last line, and write the line."""
@@ -208,6 +212,7 @@ class Training:
         self.pending.clear()
         line: dict[str, float | None] = {"step": self.step}
         line |= {name: float(value) for name, value in zip(names, values, strict=True)}
+        self.alarms.look(self.system.name, line, self._last_good(self.alarms.ringing_since))
         line |= {f"val_{name}": value for name, value in validation.items()}
         line |= {f"{key}_rate": float(optimizer.param_groups[0]["lr"]) for key, optimizer in self.optimizers.items()}
         line |= {"seconds": round(self.seconds, 4), **self._speed()}
@@ -283,6 +288,7 @@ class Training:
                 "samples": self.samples,
                 "waited": self.waited,
                 "early_stopping": self.stopping.to_dict(),
+                "alarms": self.alarms.to_dict(),
                 "optimizer_numbers": numbers,
                 "scaler": self.scaler.state_dict() if self.scaler is not None else None,
             }
@@ -321,6 +327,8 @@ class Training:
         self.step, self.seconds, self.samples = state["step"], state["seconds"], state["samples"]
         self.waited = state["waited"]
         self.stopping.restore(state["early_stopping"])
+        if "alarms" in state:  # not in checkpoints of an earlier version
+            self.alarms.restore(state["alarms"])
         return int(state["batches"])
 
     def _leave(self) -> None:

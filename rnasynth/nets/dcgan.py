@@ -166,6 +166,14 @@ class Critic(nn.Module):
         return scores, None if self.predict is None else self.predict(pooled)
 
 
+def pixel_spread(tiles: Tensor) -> Tensor:
+    """Mean over tiles and channels of the standard deviation of a tile's pixels, every fourth row and column; shape ().
+
+    0 for tiles of one colour, whatever their colours; `tiles` is (B, C, H, W), at least 5 x 5.
+    """
+    return tiles.detach()[:, :, ::4, ::4].flatten(2).float().std(dim=2).mean()
+
+
 def _up(before: int, after: int, upsample: Upsample, bias: bool) -> nn.Module:
     if upsample == "resize":
         return nn.Sequential(

@@ -1,0 +1,1 @@
+"""Profiles made from tiles and text: genes, structure, usefulness, calibration, baselines, and the round trip."""

@@ -1,0 +1,101 @@
+"""Sets of profiles: real ones pass, and each way of being unlike them is caught by the measure that looks for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from rnasynth.errors import InputError, SplitError
+from rnasynth.evaluation.profiles import structure
+from rnasynth.evaluation.profiles.baselines import mean_profile
+from rnasynth.evaluation.profiles.structure import CONTROL
+from tests.evaluation.profiles.made import world
+
+
+def genes_shuffled(z: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Each gene keeps its values and loses its companions."""
+    return np.random.default_rng(seed).permuted(z, axis=0)
+
+
+def test_agreement_is_one_for_one_structure_and_nought_without() -> None:
+    one, _ = world(2000, "train")
+    other, _ = world(2000, "test")
+    assert structure.correlation_agreement(one.z, other.z) > 0.99
+    assert abs(structure.correlation_agreement(one.z, genes_shuffled(other.z))) < 0.1
+    assert structure.correlation_agreement(one.z, other.z * 3 + 5) == pytest.approx(
+        structure.correlation_agreement(one.z, other.z), abs=1e-6
+    )
+    assert np.isnan(structure.correlation_agreement(one.z, np.ones_like(one.z)))
+
+
+def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    truth, said = generator.integers(0, 2, 80), generator.integers(0, 10, 80) / 10  # with ties
+    assert structure.area_under_curve(truth, said) == pytest.approx(roc_auc_score(truth, said))
+    assert np.isnan(structure.area_under_curve(np.ones(5), np.arange(5)))
+
+
+def test_jackknife_of_a_mean_has_its_closed_form_and_drops_whole_groups() -> None:
+    values = np.random.default_rng(0).normal(size=50)
+    found = structure.jackknife(lambda part: float(part.mean()), values, groups=np.arange(50))
+    error = values.std(ddof=1) / np.sqrt(50)
+    assert (found.low, found.high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error))
+    doubled = structure.jackknife(lambda part: float(part.mean()), np.repeat(values, 2), groups=np.repeat(np.arange(50), 2))
+    assert (doubled.low, doubled.high) == pytest.approx((found.low, found.high)) and doubled.n == 50
+
+
+def test_classifiers_cannot_tell_real_from_real_but_a_shift_always() -> None:
+    one, _ = world(100, "train")
+    other, _ = world(100, "test")
+    same = structure.detectability(one.z, other.z, groups_real=one.groups, groups_made=other.groups, n_boot=100)
+    assert all(found.low < 0.5 < found.high for found in same.values())
+    moved = structure.detectability(one.z, other.z + 2, groups_real=one.groups, groups_made=other.groups, n_boot=100)
+    assert all(found.low > 0.99 for found in moved.values())
+
+
+def test_less_noise_is_seen_by_the_forest_and_a_copy_of_the_sample_by_none() -> None:
+    one, _ = world(100, "train")
+    smooth = structure.detectability(one.z, 0.4 * one.z, groups_real=one.groups, groups_made=one.groups, n_boot=100)
+    assert smooth["forest"].low > 0.8
+    copied = structure.detectability(one.z, one.z, groups_real=one.groups, groups_made=one.groups, n_boot=100)
+    assert all(abs(found.value - 0.5) < 0.05 for found in copied.values())
+    with pytest.raises(InputError, match="5 patients"):
+        structure.detectability(one.z[:4], one.z[:4], groups_real=one.groups[:4], groups_made=one.groups[:4])
+
+
+def test_the_report_catches_copies_collapse_and_lost_structure_and_passes_real_profiles() -> None:
+    train, _ = world(150, "train")
+    test, _ = world(60, "test")
+    fresh, _ = world(60, "val")
+    sets = {
+        "right": fresh.z,
+        "copies": mean_profile(train).sample(test.inputs, 1)[:, 0],
+        "collapsed": np.repeat(fresh.z[:3], 20, axis=0) + 0.01 * genes_shuffled(fresh.z),
+        "no structure": genes_shuffled(fresh.z),
+    }
+    found = structure.structure_report(train.z, test.z, sets, groups_train=train.groups, groups=test.groups, n_boot=50)
+    numbers = found.numbers
+    assert numbers["copies_copies"].low > 0.9 and numbers["copies_right"].high < 0.1
+    assert numbers["distance_copies"].value < 0.01 and abs(numbers["distance_right"].value - 1) < 0.2
+    assert numbers["duplicates_collapsed"].value == 1 and numbers["duplicates_right"].value < 0.3
+    assert numbers["coverage_collapsed"].high < 0.5 < numbers["coverage_right"].low
+    assert numbers["recall_collapsed"].value < numbers["recall_right"].low
+    assert abs(numbers["structure_no_structure"].value) < 0.2 < 0.6 < numbers["structure_right"].low
+    assert numbers["detected_forest_right"].low < 0.55
+    for kind in ("structure", "precision", "coverage", "detected_forest"):
+        control, right = numbers[f"{kind}_real"], numbers[f"{kind}_right"]
+        assert control.low < right.high and right.low < control.high
+    assert set(numbers) == set(found.labels) and list(found.table.index) == [CONTROL, *sets]
+    assert set(found.structure_rows["label"]) == {CONTROL, *sets} and len(found.manifold_rows) == 4 * 5
+
+
+def test_a_held_out_patient_in_training_is_an_error() -> None:
+    train, _ = world(30, "train")
+    with pytest.raises(SplitError, match="split group"):
+        structure.structure_report(
+            train.z, train.z[:10], {"model": train.z[:10]}, groups_train=train.groups, groups=train.groups[:10]
+        )
+    test, _ = world(10, "test")
+    with pytest.raises(InputError, match="profiles of model"):
+        structure.structure_report(train.z, test.z, {"model": test.z[:5]}, groups_train=train.groups, groups=test.groups)

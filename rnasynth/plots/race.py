@@ -68,7 +68,12 @@ def spectra(maps: Mapping[str, np.ndarray]) -> Figure:
             half = 0.5 / len(values)
             extent = (-0.5 - half, 0.5 - half, 0.5 - half, -0.5 - half)
             image = axis.imshow(values, vmin=low, vmax=high, cmap="cividis", extent=extent)
-            axis.set(title=title.replace(", ", ",\n"), xlabel="cycles a pixel", xticks=[-0.5, 0, 0.4], yticks=[-0.5, 0, 0.4])
+            axis.set(
+                title=title.replace(", ", ",\n"),
+                xlabel="cycles a pixel",
+                xticks=[-0.5, -0.25, 0, 0.25],
+                yticks=[-0.5, -0.25, 0, 0.25],
+            )
             axis.grid(visible=False)
             if number:
                 axis.set_yticklabels([])

@@ -31,7 +31,7 @@ class Arm:
 
 
 GAN = "GAN"
-NARROW = "narrow-noise GAN"
+NARROW = "Narrow-noise GAN"
 RNA = "RNA-GAN"
 ARMS = (
     Arm(name=GAN, system="gan", fed="Gaussian noise"),
@@ -55,16 +55,16 @@ SHORT = (
 )
 
 
-DEMO_STEPS = 240
+DEMO_STEPS = 200
 
 
-def settings(preset: str, *, seed: int, steps: int = 0, snapshots: int = 6) -> list[str]:
+def settings(preset: str, *, seed: int, steps: int = 0, snapshots: int = 5) -> list[str]:
     """Return the changes to a preset that all arms share, as texts "field=value".
 
     Parameters
     ----------
     preset : "demo" is made much shorter and narrower; others keep their size.
-    steps : of training; 0: the preset's own (`demo`: 240).
+    steps : of training; 0: the preset's own (`demo`: 200).
     snapshots : points of the curve, at equal distances up to the last step.
 
     Raises
@@ -94,7 +94,7 @@ def train_arms(
     arms: Sequence[Arm] = ARMS,
     seeds: Sequence[int],
     steps: int = 0,
-    snapshots: int = 6,
+    snapshots: int = 5,
     changes: Sequence[str] = (),
     folder: str | Path | None = None,
     progress: bool = True,

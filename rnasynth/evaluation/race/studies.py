@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.engine import seeded
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.spectrum import compare_spectra, power_spectrum, untrained_tiles
-from rnasynth.evaluation.race.arms import ARMS, settings
+from rnasynth.evaluation.race.arms import ARMS, settings, train_arms
 from rnasynth.evaluation.race.judge import Judge
 from rnasynth.evaluation.race.milestones import over_seeds
 from rnasynth.evaluation.stats import Interval
@@ -34,9 +35,9 @@ class TilesStudy:
 
     Attributes
     ----------
-    table : rows asked, tiles (used of a sample, on average), frechet, kernel (Interval: mean and range over sets of
-        noise), each (Frechet distance by set of noise).
-    runs : one a row.
+    table : rows asked, tiles (used of a sample, on average), frechet, kernel (Interval: mean and range over training
+        seeds), each (Frechet distance by seed).
+    runs : all that were trained or found.
     """
 
     table: pd.DataFrame
@@ -44,9 +45,9 @@ class TilesStudy:
 
     @property
     def gain(self) -> Interval:
-        """Frechet distance with the most tiles minus that with the fewest, by set of noise; below 0: more are better."""
+        """Frechet distance with the most tiles minus that with the fewest, by training seed; below 0: more are better."""
         first, last = (np.array(self.table["each"].iloc[row]) for row in (0, -1))
-        return replace(over_seeds(last - first), method=f"mean and range of {len(first)} sets of noise, one training seed")
+        return over_seeds(last - first)
 
     def shown(self) -> pd.DataFrame:
         """Return the table as text, indexed by the number of tiles."""
@@ -59,11 +60,11 @@ class TilesStudy:
         if len(self.table) < 2:
             return "No sample has more tiles than the fewest asked for: this cohort cannot say what more tiles bring."
         gain, table = self.gain, self.table
-        where = "better" if gain.high < 0 else "worse" if gain.low > 0 else "no different beyond the noise of sampling"
+        where = "better" if gain.high < 0 else "worse" if gain.low > 0 else "neither better nor worse in every seed"
         return (
             f"With {table['tiles'].iloc[-1]:.0f} tiles a sample instead of {table['tiles'].iloc[0]:.0f}, after as many"
-            f" steps, the GAN is {where} (Frechet distance {gain.value:+.3g}, range {gain.low:+.3g} to {gain.high:+.3g}"
-            f" over sets of noise; one training seed, and seeds differ by more than noise does)."
+            f" steps, the GAN is {where} (Frechet distance {gain.value:+.3g}, range {gain.low:+.3g} to {gain.high:+.3g} over"
+            f" {gain.n} training seeds)."
         )
 
 
@@ -73,23 +74,23 @@ def quality_by_tiles(
     judge: Judge,
     counts: Sequence[int],
     *,
-    seed: int,
+    seeds: Sequence[int],
     steps: int = 0,
-    snapshots: int = 6,
-    noises: int = 3,
+    snapshots: int = 5,
     changes: Sequence[str] = (),
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> TilesStudy:
     """Train the plain GAN on the first so many tiles of every sample, for the same number of steps.
 
-    Counts that a cohort cannot tell apart, because no sample has more tiles, are left out.
+    Counts that a cohort cannot tell apart, because no sample has more tiles, are left out; where one is left, nothing is
+    trained.
 
     Parameters
     ----------
     counts : tiles a sample, rising.
-    noises : sets of noise that the range is over.
-    seed, steps, snapshots, changes, folder : as of `arms.train_arms`.
+    seeds : of training, each with the noise of that seed.
+    steps, snapshots, changes, folder : as of `arms.train_arms`.
 
     Raises
     ------
@@ -101,19 +102,30 @@ def quality_by_tiles(
     names = set(cohort.only("train").profiles.obs["sample_id"].astype(str))
     there = cohort.tiles.index["sample_id"].astype(str).value_counts()
     there = there[there.index.isin(names)]
-    rows: list[dict[str, Any]] = []
-    runs = []
+    distinct: dict[float, int] = {}
     for count in counts:
-        used = float(np.minimum(there, count).mean())
-        if rows and used == rows[-1]["tiles"]:
-            continue
-        changed = [*settings(preset, seed=seed, steps=steps, snapshots=snapshots), *changes, f"tiles_per_patient={count}"]
-        run = train_preset(ARMS[0].system, cohort, preset, overrides=changed, folder=folder, progress=progress)
-        model = run.load()
-        found = np.array([judge.distances(judge.features(model, seed=1000 + k), seed=k) for k in range(noises)])
+        distinct.setdefault(float(np.minimum(there, count).mean()), count)
+    rows: list[dict[str, Any]] = []
+    runs: list[Run] = []
+    for used, count in distinct.items() if len(distinct) > 1 else ():
+        more = [*changes, f"tiles_per_patient={count}"]
+        several = train_arms(
+            cohort,
+            preset,
+            arms=ARMS[:1],
+            seeds=seeds,
+            steps=steps,
+            snapshots=snapshots,
+            changes=more,
+            folder=folder,
+            progress=progress,
+        )[ARMS[0].name]
+        found = np.array(
+            [judge.distances(judge.features(run.load(), seed=seed)) for run, seed in zip(several, seeds, strict=True)]
+        )
         frechet, kernel = (over_seeds(column) for column in found.T)
         rows.append({"asked": count, "tiles": used, "frechet": frechet, "kernel": kernel, "each": found[:, 0].tolist()})
-        runs.append(run)
+        runs += several
     return TilesStudy(pd.DataFrame(rows), runs)
 
 
@@ -155,10 +167,14 @@ class Checkerboards:
     run: Run
 
     def rows(self) -> pd.DataFrame:
-        """Return label (set), group (period), value, low, high of the excess over neighbours, for `plots.intervals`."""
+        """Return label (set), group (period), value, low, high of log10 of the excess, for `plots.intervals`."""
         return pd.DataFrame(
             [
-                {"label": row["set"], "group": f"period of {row['period']} px", **row["excess"].to_dict()}
+                {
+                    "label": row["set"],
+                    "group": f"period of {row['period']} px",
+                    **{end: math.log10(max(getattr(row["excess"], end), 1e-6)) for end in ("value", "low", "high")},
+                }
                 for row in self.table.to_dict("records")
             ]
         )
@@ -188,7 +204,7 @@ def checkerboards(
     *,
     seed: int,
     steps: int = 0,
-    snapshots: int = 6,
+    snapshots: int = 5,
     changes: Sequence[str] = (),
     folder: str | Path | None = None,
     progress: bool = True,
@@ -227,5 +243,5 @@ def _several(groups: Any) -> Any:
 
 def _map(tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
     power = power_spectrum(tiles).mean(axis=0)
-    power[0, 0] = power[0, 1:].mean()  # frequency 0 was taken out: shown as its row is
+    power[0, 0] = power[0, 1]  # frequency 0 was taken out: shown as its neighbour is
     return np.asarray(np.fft.fftshift(np.log10(np.maximum(power / power.mean(), 1e-6))))

@@ -32,17 +32,21 @@ def test_counts_that_no_sample_has_are_left_out(
         "demo",
         race_judge,
         (2, 5, 24),
-        seed=0,
+        seeds=(0, 1),
         steps=STEPS,
         snapshots=SNAPSHOTS,
-        noises=2,
         changes=TINY,
         folder=race_folder,
         progress=False,
     )
-    assert list(found.table["tiles"]) == [2.0, 5.0] and len(found.runs) == 2
+    assert list(found.table["tiles"]) == [2.0, 5.0] and len(found.runs) == 4
     assert [len(each) for each in found.table["each"]] == [2, 2] and found.gain.n == 2
     assert list(found.shown().columns) == ["Frechet distance", "kernel distance"]
+
+
+def test_nothing_is_trained_where_samples_have_too_few_tiles(race_cohort: Cohort, race_judge: Judge, tmp_path: Path) -> None:
+    found = quality_by_tiles(race_cohort, "demo", race_judge, (5, 8), seeds=(0,), folder=tmp_path)
+    assert not found.runs and not list(tmp_path.iterdir()) and "cannot say" in found.summary()
 
 
 def study(*levels: float) -> TilesStudy:
@@ -57,13 +61,13 @@ def test_the_summary_says_which_way_it_went() -> None:
     assert "is better" in study(50.0, 30.0).summary() and "is worse" in study(30.0, 50.0).summary()
     assert "cannot say" in study(30.0).summary()
     mixed = TilesStudy(pd.DataFrame({"tiles": [2.0, 8.0], "each": [[1.0, 5.0], [3.0, 3.0]]}), [])
-    assert "no different" in mixed.summary()
+    assert "neither better nor worse" in mixed.summary()
 
 
 @pytest.mark.parametrize("counts", [(), (8, 2), (0, 4)])
 def test_counts_have_to_rise(race_cohort: Cohort, race_judge: Judge, counts: tuple[int, ...]) -> None:
     with pytest.raises(InputError, match="rising"):
-        quality_by_tiles(race_cohort, "demo", race_judge, counts, seed=0)
+        quality_by_tiles(race_cohort, "demo", race_judge, counts, seeds=(0,))
 
 
 def test_transposed_convolution_leaves_more_of_a_grid_than_resizing_and_real_tiles(

@@ -39,7 +39,7 @@ class UtilityReport:
     Attributes
     ----------
     numbers : "accuracy_SET" (logistic regression: share of test samples named rightly), "balanced_SET" (mean over labels),
-        "forest_SET" (accuracy of extremely random trees), "gain_MODEL" (accuracy over the best other generative model, on the same
+        "forest_SET" (accuracy of random trees), "gain_MODEL" (accuracy over the best other generative model, on the same
         resamples), "below_real_MODEL" (accuracy less that of the ceiling).
     labels : the same keys -> words.
     rows : for `plots.intervals`: label (trained on), group (classifier), value, low, high, n.

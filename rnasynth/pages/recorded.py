@@ -56,8 +56,9 @@ class Record:
 def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the numbers of a record from its lines.
 
-    For each `mse_X` of the test lines the root of its mean ("rmse_X"), for each `mae_X` its mean; from the training lines
-    the last step, and the least `val_loss` if there is one.
+    For each `mse_X` of the test lines the root of its mean ("rmse_X"), for each `mae_X` its mean, for each `mean_X` its mean
+    and its standard error ("se_X", over samples); from the training lines the last step, and the least `val_loss` if there
+    is one.
 
     Raises
     ------
@@ -71,8 +72,11 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     for key in tests[0]:
         if key.startswith("mse_"):
             summary[f"rmse_{key.removeprefix('mse_')}"] = math.sqrt(math.fsum(line[key] for line in tests) / len(tests))
-        elif key.startswith("mae_"):
-            summary[key] = math.fsum(line[key] for line in tests) / len(tests)
+        elif key.startswith(("mae_", "mean_")):
+            mean = summary[key] = math.fsum(line[key] for line in tests) / len(tests)
+            if key.startswith("mean_") and len(tests) > 1:
+                squares = math.fsum((line[key] - mean) ** 2 for line in tests)
+                summary[f"se_{key.removeprefix('mean_')}"] = math.sqrt(squares / (len(tests) - 1) / len(tests))
     if trains:
         summary["steps"] = float(max(line["step"] for line in trains))
         losses = [line["val_loss"] for line in trains if line.get("val_loss") is not None]
@@ -90,7 +94,7 @@ def write_record(folder: Path, *, title: str, run: Any, cohort: Any, test: pd.Da
     title : one line for the table.
     run : a `Run`: its configuration, metrics, versions and time.
     cohort : what it was trained on.
-    test : a row a test sample: `mse_*`, `mae_*` and what else shall be kept of it (no names of patients).
+    test : a row a test sample: `mse_*`, `mae_*`, `mean_*` and what else shall be kept of it (no names of patients).
 
     Raises
     ------

@@ -71,6 +71,12 @@ def test_a_summary_is_made_of_its_lines(tmp_path: Path) -> None:
     assert table.loc["Paper's", "RMSE"] == pytest.approx(math.sqrt(0.5)) and table.loc["Paper's", "device"] == "cpu, bf16"
 
 
+def test_means_come_with_their_standard_errors() -> None:
+    summary = summarise([{"kind": "test", "mean_rank": value} for value in (0.2, 0.4, 0.9)])
+    assert summary["mean_rank"] == pytest.approx(0.5)
+    assert summary["se_rank"] == pytest.approx(pd.Series([0.2, 0.4, 0.9]).sem())
+
+
 def test_a_record_changed_by_hand_is_refused(tmp_path: Path) -> None:
     write_record(tmp_path / "one", title="Paper's", run=finished(), cohort=COHORT, test=TEST)
     path = tmp_path / "one" / "record.json"

@@ -14,6 +14,8 @@ from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.race.arms import GAN, NARROW, RNA
 from rnasynth.evaluation.stats import Interval
 
+METRICS = {"frechet": "Frechet distance", "kernel": "kernel distance"}
+
 
 def kept_from(steps: ArrayLike, values: ArrayLike, target: float) -> float:
     """Return the step from which all later values, its own included, are at or below `target`.
@@ -79,6 +81,14 @@ class RaceReport:
         table = self.curves.groupby(["arm", "step"], sort=False)[metric].agg(["mean", "min", "max"]).reset_index()
         return table.set_axis(["arm", "step", "value", "low", "high"], axis=1)
 
+    def panels(self) -> dict[str, pd.DataFrame]:
+        """Return the lines of both metrics by the name of their axis."""
+        return {words: self.lines(metric) for metric, words in METRICS.items()}
+
+    def floors(self) -> dict[str, float]:
+        """Return where the floor lies, by the same names."""
+        return {words: floor.value for words, floor in zip(METRICS.values(), self.floor, strict=True)}
+
     def ahead(self, arm: str = RNA) -> str:
         """Return "fewer", "more" or "undecided": the steps that an arm needs, by the range of the ratio over seeds."""
         ratio = self.numbers["steps_ratio" if arm == RNA else f"steps_ratio_{key_of(arm)}"]
@@ -138,10 +148,10 @@ def report(curves: pd.DataFrame, floor: tuple[Interval, Interval]) -> RaceReport
     numbers, labels = {}, {}
     for arm in arms:
         key = key_of(arm)
-        for metric, words in (("frechet", "Frechet"), ("kernel", "kernel")):
+        for metric, words in METRICS.items():
             last = curves[(curves["arm"] == arm) & (curves["step"] == steps[-1])]
             numbers[f"{metric}_{key}"] = over_seeds(last[metric])
-            labels[f"{metric}_{key}"] = f"{words} distance to held-out tiles at the last step, {arm}"
+            labels[f"{metric}_{key}"] = f"{words} to held-out tiles at the last step, {arm}"
         numbers[f"steps_{key}"] = over_seeds(needed[arm])
         labels[f"steps_{key}"] = f"steps to the plain GAN's last quality, {arm}"
         if arm != GAN:

@@ -211,9 +211,9 @@ class Checkerboards:
 
     @property
     def numbers(self) -> dict[str, Interval]:
-        """Shares and excesses as "grid_share_SET_PERIOD" and "grid_excess_SET_PERIOD"; SET is the place in `SETS`."""
+        """Shares and excesses as "grid_share_SET_PERIOD" and "grid_excess_SET_PERIOD"."""
         return {
-            f"grid_{kind}_{SETS.index(row['set'])}_{row['period']}": row[kind]
+            f"grid_{kind}_{_words(row['set'])}_{row['period']}": row[kind]
             for row in self.table.to_dict("records")
             for kind in ("share", "excess")
         }
@@ -223,7 +223,7 @@ class Checkerboards:
         """The same keys in words."""
         words = {"share": "share of power", "excess": "power over the neighbours'"}
         return {
-            f"grid_{kind}_{SETS.index(row['set'])}_{row['period']}": f"{word}, period of {row['period']} px, {row['set']}"
+            f"grid_{kind}_{_words(row['set'])}_{row['period']}": f"{word}, period of {row['period']} px, {row['set']}"
             for row in self.table.to_dict("records")
             for kind, word in words.items()
         }
@@ -283,6 +283,10 @@ def checkerboards(
     sets = {name: (tiles, _several(groups)) for name, (tiles, groups) in sets.items()}
     maps = {name: _map(tiles) for name, (tiles, _) in sets.items()}
     return Checkerboards(compare_spectra(sets), maps, transposed)
+
+
+def _words(name: str) -> str:
+    return name.replace(", ", "_").replace(" ", "_")
 
 
 def _several(groups: Any) -> Any:

@@ -11,11 +11,13 @@ from rnasynth.plots.ratings import paired_scores, rater_differences
 from rnasynth.plots.style import colour_of, marker_of
 from rnasynth.plots.survival import kaplan_meier
 from rnasynth.plots.tissue import round_length, slide_overview, tile_grid
+from rnasynth.plots.utility import confusion_matrices
 
 __all__ = [
     "box_by_group",
     "colour_of",
     "composition",
+    "confusion_matrices",
     "curves",
     "dose_response",
     "embedding",

@@ -63,7 +63,7 @@ def label_rule(obs: pd.DataFrame, label: str, cut: float | None = None) -> dict[
     if pd.api.types.is_numeric_dtype(column):
         known = column[np.isfinite(column.to_numpy(float))].to_numpy(float)
         at = float(np.median(known)) if cut is None and len(known) else cut
-        words = label.replace("_", " ").strip()
+        words = label.removeprefix("fraction_").replace("_", " ").strip()
         if at is None or not ((known > at).any() and (known <= at).any()):
             raise InputError(f"label {label!r}", expected="numbers on both sides of the cut", found=f"{len(known)} at {at}")
         return {"classes": [f"{words} low", f"{words} high"], "cut": at}

@@ -110,7 +110,7 @@ def test_numbers_are_cut_at_the_training_median_and_what_is_unknown_is_left_out(
     system = build(cohort, small(label="fraction_endothelial"))
     train = (profiles.obs["split"] == "train").to_numpy()
     assert system.facts["cut"] == pytest.approx(float(np.nanmedian(values[train])))
-    assert system.facts["classes"] == ["fraction endothelial low", "fraction endothelial high"]
+    assert system.facts["classes"] == ["endothelial low", "endothelial high"]
     chosen = system.dataset(cohort, "train")
     assert np.isfinite(values[chosen.samples]).all()
     np.testing.assert_array_equal(chosen.labels(), values[chosen.samples] > system.facts["cut"])

@@ -37,8 +37,8 @@ class ExternalCohort:
     label : short name for tables and figures.
     profiles : raw, with the genes that this cohort measured (or is let show).
     complete : the same samples with all genes, where they are known: what the missing ones cost can then be told.
-    tiles : sample -> real tiles, uint8 (n, H, W, 3); None where there are none.
-    mpp_um : um a pixel of these tiles; 0 where there are none.
+    tiles : sample -> real tiles, uint8 (n, H, W, 3), dyed as the cohort's own laboratory does; None where there are none.
+    dyed : the same tiles as the external laboratory dyes them; None where there are none.
     note : how it differs, in words.
     """
 
@@ -46,7 +46,7 @@ class ExternalCohort:
     profiles: AnnData
     complete: AnnData | None
     tiles: dict[str, NDArray[np.uint8]] | None
-    mpp_um: float
+    dyed: dict[str, NDArray[np.uint8]] | None
     note: str
 
 
@@ -77,7 +77,7 @@ def external_cohort(
         if shared.any():
             profiles = external.profiles[np.flatnonzero(shared)].copy()
             profiles = profiles[evenly_spaced(profiles.n_obs, max_samples)].copy()
-            return ExternalCohort(external.label, profiles, None, None, 0.0, external.note)
+            return ExternalCohort(external.label, profiles, None, None, None, external.note)
     reason = missing[0] if missing else "none that shares a tissue"
     raise InputError(f"cohort {cohort.name}", expected="an external cohort", found=reason, fix="fetch geo")
 
@@ -95,15 +95,16 @@ def _other_laboratory(cohort: Cohort, patients: int, tiles: int, seed: int) -> E
     other = load_cohort("simulated", folder=cohort.folder.parent, **config.to_dict())
     complete, _ = simulate_profiles(replace(config, missing_gene_share=0.0))
     assert other.tiles is not None
-    shown = {}
+    tiles_of, dyed = {}, {}
     for number, name in enumerate(map(str, other.profiles.obs_names)):
         mine = (other.tiles.index["sample_id"].astype(str) == name).to_numpy()
-        shown[name] = _stained_elsewhere(other.tiles.read_batch(np.flatnonzero(mine)), config, number)
+        tiles_of[name] = other.tiles.read_batch(np.flatnonzero(mine))
+        dyed[name] = _stained_elsewhere(tiles_of[name], config, number)
     note = (
         f"{patients} new simulated patients of another laboratory: each gene shifted (standard deviation {BATCH_SHIFT:g}, "
         f"natural log), {NOT_MEASURED:.0%} of the genes not measured, slides in other dyes."
     )
-    return ExternalCohort("other laboratory", _renamed(other.profiles), _renamed(complete), shown, config.mpp_um, note)
+    return ExternalCohort("other laboratory", _renamed(other.profiles), _renamed(complete), tiles_of, dyed, note)
 
 
 def _renamed(profiles: AnnData) -> AnnData:
@@ -138,7 +139,7 @@ def _other_section(cohort: Cohort, most: int, seed: int) -> ExternalCohort:
         f"so that this is another section and no other patient. {NOT_MEASURED:.0%} of the genes, drawn at random, are "
         "hidden. The sections of other patients have no published proportions and are left out."
     )
-    return ExternalCohort(f"section {SECTION}", complete[:, kept].copy(), complete, None, 0.0, note)
+    return ExternalCohort(f"section {SECTION}", complete[:, kept].copy(), complete, None, None, note)
 
 
 def classifier_choice(cohort: Cohort, *, label: str = "auto", start: str = "auto") -> list[str]:

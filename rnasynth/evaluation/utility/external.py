@@ -171,28 +171,26 @@ def named_mean(
     return _named(profiles.obs.iloc[known], truth[known], p, tiles)
 
 
-def as_shown(classifier: TileClassifier, external: ExternalCohort, sample: str) -> NDArray[np.uint8]:
+def as_shown(classifier: TileClassifier, tiles: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return a sample's real tiles as the classifier learned such: at its pixel size first, then of one stain if it did.
 
     The order matters: averaging takes away the darkest pixels, by which the strength of a stain is measured.
     """
-    assert external.tiles is not None
-    tiles = np.stack([resize(tile, classifier.px) for tile in external.tiles[sample]])
-    return same_stain(tiles) if classifier.restained else tiles
+    small = np.stack([resize(tile, classifier.px) for tile in tiles])
+    return same_stain(small) if classifier.restained else small
 
 
-def named_real(classifier: TileClassifier, external: ExternalCohort) -> Named | None:
-    """Name the external cohort's own real tiles; None: it has none."""
-    if external.tiles is None:
+def named_real(classifier: TileClassifier, profiles: AnnData, tiles: Mapping[str, NDArray[np.uint8]] | None) -> Named | None:
+    """Name the real tiles of external samples (sample -> uint8 tiles of the classifier's field); None: there are none."""
+    if tiles is None:
         return None
-    truth = classifier.labels(external.profiles.obs)
+    truth = classifier.labels(profiles.obs)
     parts, rows = [], []
-    for row, name in enumerate(map(str, external.profiles.obs_names)):
+    for row, name in enumerate(map(str, profiles.obs_names)):
         if truth[row]:
-            tiles = as_shown(classifier, external, name)
-            parts.append(classifier(tiles, classifier.tile_um / classifier.px))
-            rows += [row] * len(tiles)
-    return _named(external.profiles.obs.iloc[rows], truth[rows], np.concatenate(parts), 1)
+            parts.append(classifier(as_shown(classifier, tiles[name]), classifier.tile_um / classifier.px))
+            rows += [row] * len(parts[-1])
+    return _named(profiles.obs.iloc[rows], truth[rows], np.concatenate(parts), 1)
 
 
 def named_held_out(classifier: TileClassifier, cohort: Cohort, split: str = "test", *, batch: int = 256) -> Named:

@@ -32,7 +32,7 @@ from rnasynth.evaluation.utility.external import (
 from rnasynth.evaluation.utility.scores import LABELS, Scores
 from rnasynth.systems.classifier import TileClassifier
 
-OWN, ELSEWHERE = "own cohort, held out", "external cohort, real"
+OWN, ELSEWHERE, DYED = "own cohort, held out", "external cohort, real", "the same, in its own dyes"
 EXCHANGED, MEAN = "profiles exchanged", "mean profile for all"
 LATENT = "{}, latent only"
 REAL = {True: "real, one stain", False: "real, as scanned"}  # how the classifier's real tiles are stained
@@ -46,9 +46,10 @@ class ExternalReport:
 
     Attributes
     ----------
-    numbers, labels : name -> interval, and what it is. "CEILING_STAT" and "external_CEILING_STAT" (real tiles, by the
-        classifier of `ceilings`), "SYSTEM_WAY_STAT", "SYSTEM_exchanged_STAT", "SYSTEM_mean_profile_STAT",
-        "SYSTEM_latent_WAY_STAT", "SYSTEM_latent_own_STAT"; STAT one of `scores.LABELS`, SYSTEM with underscores.
+    numbers, labels : name -> interval, and what it is. "CEILING_STAT", "external_CEILING_STAT", "dyed_CEILING_STAT"
+        (real tiles, by the classifier of `ceilings`), "SYSTEM_WAY_STAT", "SYSTEM_exchanged_STAT",
+        "SYSTEM_mean_profile_STAT", "SYSTEM_latent_WAY_STAT", "SYSTEM_latent_own_STAT"; STAT one of `scores.LABELS`, SYSTEM
+        with underscores.
     accuracy : rows for a chart: label (what was shown), group (who made it), value, low, high, n.
     table : all statistics as text, index (group, label).
     confusions : title -> counts, index the true class, columns the named one.
@@ -104,6 +105,8 @@ class ExternalReport:
             text += f"{self.numbers[f'{ceiling}_accuracy'].value:.0%} of held-out real tiles of the own cohort"
             if f"external_{ceiling}_accuracy" in self.numbers:
                 text += f", {self.numbers[f'external_{ceiling}_accuracy'].value:.0%} of the external cohort's real tiles"
+            if f"dyed_{ceiling}_accuracy" in self.numbers:
+                text += f" ({self.numbers[f'dyed_{ceiling}_accuracy'].value:.0%} in its own dyes)"
             if not self.reads(system):
                 text += " (its classifier does not tell real tiles apart, so that nothing can be judged)"
             parts = [
@@ -173,10 +176,12 @@ def external_test(
         if classifier.name not in judged:
             judged[classifier.name] = f"real_{key_of(name)}" if judged else "real"
             rows.add(OWN, REAL[classifier.restained], judged[classifier.name], named_held_out(classifier, cohort))
-            real = named_real(classifier, external)
-            if real is not None:
-                title = f"real tiles, {external.label}" if classifier is first else ""
-                rows.add(ELSEWHERE, REAL[classifier.restained], f"external_{judged[classifier.name]}", real, confusion=title)
+            for label, key, pictures in ((ELSEWHERE, "external", external.tiles), (DYED, "dyed", external.dyed)):
+                real = named_real(classifier, external.profiles, pictures)
+                if real is not None:
+                    title = f"real tiles, {external.label}" if classifier is first and label == ELSEWHERE else ""
+                    key = f"{key}_{judged[classifier.name]}"
+                    rows.add(label, REAL[classifier.restained], key, real, confusion=title)
         ceilings[name] = judged[classifier.name]
         latent = LatentNamer(generator, cohort, classifier)
         rows.add(OWN, LATENT.format(name), f"{key_of(name)}_latent_own", latent(cohort.only("test").profiles))
@@ -250,7 +255,7 @@ class _Rows:
     def add(self, label: str, group: str, key: str, named: Named, *, confusion: str = "", chart: bool = True) -> None:
         """Score and keep one source."""
         scores: Scores = named.scores(self.classes, n_boot=self.n_boot, seed=self.seed)
-        if "latent" not in key and not key.startswith("real"):
+        if "latent" not in key and not key.startswith("real"):  # the external samples, not the own cohort's
             self.unit = scores.unit
         if confusion:
             self.confusions[confusion] = scores.confusion
@@ -267,11 +272,12 @@ class _Rows:
 
     def in_order(self) -> pd.DataFrame:
         """Return the chart's rows: ceilings first, then the ways, then the controls."""
-        labels = [OWN, ELSEWHERE, *(words.words for words in WAYS.values()), EXCHANGED, MEAN]
+        labels = [OWN, ELSEWHERE, DYED, *(words.words for words in WAYS.values()), EXCHANGED, MEAN]
         ordered = sorted(self.chart, key=lambda line: labels.index(line["label"]))
         return pd.DataFrame(ordered)
 
 
 def _real_shown(external: ExternalCohort, samples: list[str], classifier: TileClassifier) -> NDArray[np.uint8]:
     """First real tile of each sample, as the classifier is shown it."""
-    return np.stack([as_shown(classifier, external, name)[0] for name in samples])
+    assert external.tiles is not None
+    return np.stack([as_shown(classifier, external.tiles[name])[0] for name in samples])

@@ -144,7 +144,7 @@ def test_the_other_laboratory_has_new_patients_genes_missing_and_other_dyes(
     cohort: Cohort, elsewhere: cohorts.ExternalCohort, tmp_path: Path
 ) -> None:
     assert not set(elsewhere.profiles.obs["split_group"]) & set(cohort.profiles.obs["split_group"])
-    assert elsewhere.complete is not None and elsewhere.tiles is not None
+    assert elsewhere.complete is not None and elsewhere.tiles and elsewhere.dyed
     assert elsewhere.profiles.n_vars < elsewhere.complete.n_vars == cohort.profiles.n_vars
     shared = list(elsewhere.profiles.var_names)
     np.testing.assert_array_equal(elsewhere.complete[:, shared].X, elsewhere.profiles.X)
@@ -158,7 +158,8 @@ def test_the_other_laboratory_has_new_patients_genes_missing_and_other_dyes(
     )
     assert again.tiles is not None
     plain = again.tiles.read_batch([0])[0].astype(float)
-    dyed = elsewhere.tiles["SIM-0000"][0].astype(float)
+    np.testing.assert_array_equal(elsewhere.tiles["SIM-0000"][0], plain)
+    dyed = elsewhere.dyed["SIM-0000"][0].astype(float)
     assert (
         3 < np.abs(plain - dyed).mean() < 90
         and np.corrcoef(plain.mean(axis=2).ravel(), dyed.mean(axis=2).ravel())[0, 1] > 0.8
@@ -183,9 +184,9 @@ def test_a_classifier_of_other_pixels_or_stain_is_refused(cohort: Cohort, elsewh
 
 
 def test_without_all_genes_the_way_that_needs_them_is_left_out(cohort: Cohort, elsewhere: cohorts.ExternalCohort) -> None:
-    bare = replace(elsewhere, complete=None, tiles=None)
+    bare = replace(elsewhere, complete=None, tiles=None, dyed=None)
     assert set(external.ways_of(bare, external.WAYS)) == {"mean", "zero"}
-    assert external.named_real(Reader(cohort), bare) is None  # type: ignore[arg-type]
+    assert external.named_real(Reader(cohort), bare.profiles, bare.tiles) is None  # type: ignore[arg-type]
 
 
 def test_what_is_named_and_from_where_training_starts_depends_on_the_cohort(cohort: Cohort) -> None:

@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rnasynth.plots.style import GREY, MARKERS, OKABE_ITO, axes_of, style
 
+MAX_TICKS = 8
+
 
 def curves_with_range(
     panels: Mapping[str, pd.DataFrame],
@@ -48,7 +50,11 @@ def curves_with_range(
             if floor is not None and (floor > 0 or not log):
                 axis.axhline(floor, color=GREY, ls="--", lw=1.2, label=floor_label)
             axis.set(xlabel=x_label, ylabel=y_label, yscale="log" if log else "linear")
-            axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            steps = sorted(set(table["step"]))
+            if len(steps) <= MAX_TICKS:
+                axis.set_xticks(steps)
+            else:
+                axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=9)
         return figure

@@ -45,6 +45,12 @@ class TissueRecall:
     missing: dict[str, list[str]]
     threshold: ClassVar[float] = MISSING_SHARE
 
+    @property
+    def nothing_reached(self) -> bool:
+        """Whether every tissue is as good as missing in every set: then a collapse to one tissue could not be seen."""
+        whole = self.table["tissue"].nunique()
+        return all(len(tissues) == whole for name, tissues in self.missing.items() if name != FLOOR)
+
     def rows(self) -> pd.DataFrame:
         """Return label (tissue), group (set), value, low, high for `plots.intervals`."""
         return pd.DataFrame(

@@ -26,7 +26,7 @@ def test_a_collapse_to_one_tissue_is_named() -> None:
     found = recall_by_tissue(real, floor, sets, SCALE)
     assert found.missing == {FLOOR: [], "good": [], "collapsed": ["liver", "lung"], "no lung": ["lung"]}
     assert found.worst["no lung"] == "lung" and found.numbers["recall_worst_no_lung"].value == 0.0
-    assert found.numbers["recall_worst_good"].low > 0.5
+    assert found.numbers["recall_worst_good"].low > 0.5 and not found.nothing_reached
     assert "as good as missing: lung" in found.summary() and "good: worst is" in found.summary()
 
 
@@ -57,7 +57,8 @@ def test_shares_of_tissues_name_a_collapse_even_where_no_ball_is_reached() -> No
     real, floor = real_and_floor()
     far = tile_set("far", between=1.0, seed=6, tissues=("brain",), patients=60)
     far.features["toy"] += 9.0 * np.eye(DIM, dtype=np.float32)[3]  # every tile off in one direction, as of a young generator
-    assert recall_by_tissue(real, floor, {"far": far}, SCALE).numbers["recall_far"].value < 0.1
+    recall = recall_by_tissue(real, floor, {"far": far}, SCALE)
+    assert recall.numbers["recall_far"].value < 0.1 and recall.nothing_reached
     found = tissue_shares(floor, {"real": real, "far": far}, SCALE)
     assert found.even == pytest.approx(1 / 3)
     assert found.numbers["least_share_real"].low > 0.25 and found.numbers["tissues_made_real"].low > 2.9

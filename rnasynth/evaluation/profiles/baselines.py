@@ -6,7 +6,7 @@ Fitted on training samples, with what must be chosen chosen by validation sample
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,6 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from rnasynth.engine import mixed_seed
 from rnasynth.errors import InputError, SplitError
-from rnasynth.evaluation.conditioning.area import ridge
 from rnasynth.evaluation.profiles.pairs import Inputs, Pairs, ProfileModel, check_disjoint
 
 MEAN_PROFILE = "mean profile"
@@ -24,6 +23,8 @@ RIDGE_FEATURES = "ridge, mean features"
 RIDGE_TEXT = "ridge, text"
 RIDGE_BOTH = "ridge, features and text"
 TEXT_HASHES = 1024  # columns that words and pairs of words are hashed to
+PENALTIES = np.logspace(-4, 5, 37)  # of columns whose variances add up to 1
+BLOCK_WEIGHTS = (0.1, 0.2, 0.5, 1.0, 2.0)  # of the text beside the features
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,8 @@ def ridge_features(train: Pairs, val: Pairs) -> Baseline:
     ------
     InputError : no training sample has tiles, or the validation samples' features have another width.
     """
-    return _ridge(RIDGE_FEATURES, train, val, _feature_reader(_training(train).inputs))
+    features = _feature_reader(_training(train).inputs)
+    return _ridge(RIDGE_FEATURES, train, val, lambda inputs: [features(inputs)])
 
 
 def ridge_text(train: Pairs, val: Pairs) -> Baseline:
@@ -108,13 +110,13 @@ def ridge_text(train: Pairs, val: Pairs) -> Baseline:
     """
     if not any(_training(train).inputs.texts):
         raise InputError("clinical texts", expected="some in training", found="none", fix="leave this baseline out")
-    return _ridge(RIDGE_TEXT, train, val, hashed_words)
+    return _ridge(RIDGE_TEXT, train, val, lambda inputs: [hashed_words(inputs)])
 
 
 def ridge_both(train: Pairs, val: Pairs) -> Baseline:
     """Return ridge regression from mean features and hashed words together; errors as in the two."""
     features = _feature_reader(_training(train).inputs)
-    return _ridge(RIDGE_BOTH, train, val, lambda inputs: np.hstack([features(inputs), hashed_words(inputs)]))
+    return _ridge(RIDGE_BOTH, train, val, lambda inputs: [features(inputs), hashed_words(inputs)])
 
 
 def fit_baselines(train: Pairs, val: Pairs, *, seed: int = 0) -> dict[str, ProfileModel]:
@@ -167,29 +169,53 @@ def hashed_words(inputs: Inputs) -> NDArray[np.float64]:
 
 
 def _feature_reader(train: Inputs) -> Callable[[Inputs], NDArray[np.float64]]:
-    """Mean features with the training mean where a sample has none."""
+    """Mean features, standardised by the training samples'; 0, their mean, where a sample has none."""
     known = mean_features(train)
-    centre = np.nanmean(known, axis=0)
+    centre, sd = np.nanmean(known, axis=0), np.nanstd(known, axis=0)
+    sd = np.where(sd > 1e-9, sd, 1.0)
 
     def read(inputs: Inputs) -> NDArray[np.float64]:
         if not any(bag is not None for bag in inputs.bags):
-            return np.repeat(centre[None], len(inputs), axis=0)
+            return np.zeros((len(inputs), len(centre)))
         found = mean_features(inputs)
         if found.shape[1] != len(centre):
             raise InputError("tile features", expected=f"{len(centre)}, as in training", found=str(found.shape[1]))
-        return np.where(np.isfinite(found), found, centre)
+        return np.nan_to_num((found - centre) / sd, nan=0.0)
 
     return read
 
 
-def _ridge(name: str, train: Pairs, val: Pairs, read: Callable[[Inputs], NDArray[np.float64]]) -> Baseline:
+def _ridge(name: str, train: Pairs, val: Pairs, read: Callable[[Inputs], Sequence[NDArray[np.float64]]]) -> Baseline:
+    """Fit ridge regression on blocks of columns; the penalty, and how much the second block counts, by validation error.
+
+    `read` gives the blocks of given inputs, shape (N, columns) each. A block is centred and divided by one number, so that
+    its columns' variance adds up to 1: a thousand rare words must not outweigh sixty features by their number.
+    """
     if val.split == "test":
         raise SplitError("choice of a penalty", expected="validation samples", found="test samples")
     check_disjoint(train, val)
-    model = ridge(read(train.inputs), train.z, read(val.inputs), val.z)
+    blocks = read(train.inputs)
+    centres = [block.mean(axis=0) for block in blocks]
+    sizes = [max(float(np.sqrt(block.var(axis=0).sum())), 1e-9) for block in blocks]
+
+    def columns(inputs: Inputs, weight: float) -> NDArray[np.float64]:
+        parts = [(block - centre) / size for block, centre, size in zip(read(inputs), centres, sizes, strict=True)]
+        return np.hstack([parts[0], *(weight * part for part in parts[1:])])
+
+    offset = train.z.mean(axis=0, dtype=np.float64)
+    best = (np.inf, 1.0, np.zeros((0, 0)))
+    for weight in BLOCK_WEIGHTS if len(blocks) > 1 else (1.0,):
+        left, values, right = np.linalg.svd(columns(train.inputs, weight), full_matrices=False)
+        inner, outer = left.T @ (train.z - offset), columns(val.inputs, weight) @ right.T
+        for penalty in PENALTIES:
+            shrunk = (values / (values**2 + penalty))[:, None] * inner
+            error = float(np.square(outer @ shrunk + offset - val.z).mean())
+            if error < best[0]:
+                best = (error, weight, right.T @ shrunk)
+    _, chosen, slope = best
 
     def predict(inputs: Inputs) -> NDArray[np.float32]:
-        return np.asarray(model.predict(read(inputs)), dtype=np.float32)
+        return (columns(inputs, chosen) @ slope + offset).astype(np.float32)
 
     return Baseline(name, train.genes, predict, {"": val.z - predict(val.inputs)})
 

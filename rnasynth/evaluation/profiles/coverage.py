@@ -23,6 +23,7 @@ from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 LEVELS = (0.5, 0.8, 0.95)
 CURVE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 DRAWS = 39  # the smallest number by which 50, 80 and 95 % intervals lie on draws, and so are exact
+WIDE = 0.8  # the level whose width is reported
 BLOCK = 64  # samples at a time
 
 
@@ -61,7 +62,7 @@ def inside(real: NDArray[Any], samples: NDArray[Any], level: float) -> NDArray[n
     out = np.empty(x.shape, dtype=bool)
     for start in range(0, len(x), BLOCK):
         part = slice(start, start + BLOCK)
-        low, high = np.quantile(draws[part], [(1 - level) / 2, (1 + level) / 2], axis=1, method="weibull")
+        low, high = _ends(np.sort(draws[part], axis=1), level)
         out[part] = (low <= x[part]) & (x[part] <= high)
     return out
 
@@ -79,14 +80,10 @@ def crps(real: NDArray[Any], samples: NDArray[Any]) -> NDArray[np.float64]:
     Source: Gneiting and Raftery, JASA 2007, eq. 20; fair version: Ferro, Q J R Meteorol Soc 2014, eq. 4.
     """
     x, draws = _checked(real, samples)
-    n = draws.shape[1]
     out = np.empty(x.shape)
-    weight = (2 * np.arange(1, n + 1) - n - 1)[None, :, None]
     for start in range(0, len(x), BLOCK):
         part = slice(start, start + BLOCK)
-        ordered = np.sort(draws[part].astype(np.float64), axis=1)
-        apart = (weight * ordered).sum(axis=1) / (n * (n - 1)) if n > 1 else 0.0
-        out[part] = np.abs(ordered - x[part][:, None]).mean(axis=1) - apart
+        out[part] = _score(x[part], np.sort(draws[part], axis=1))
     return out
 
 
@@ -118,7 +115,7 @@ class CoverageReport:
         "skill_MODEL": 1 - CRPS over that of `reference` (above 0 is better); "energy_skill_MODEL": the same of whole
         profiles; "width_MODEL": mean width of the 80 % interval, in z-scores.
     labels : the same keys -> words.
-    rows : for `plots.intervals`: label (interval wanted), group (model), value, low, high, n.
+    rows : for `plots.intervals`: label (model), group (interval wanted), value, low, high, n.
     skill_rows : the same for the skills.
     curves : model -> (wanted, found) shares in percent, for a chart against the diagonal.
     by_gene : index gene; a column "MODEL, LEVEL": share of samples whose value lies inside.
@@ -177,25 +174,21 @@ def coverage_report(
     numbers: dict[str, Interval] = {}
     labels: dict[str, str] = {}
     rows, skill_rows, curves, by_gene, table = [], [], {}, {}, {}
-    base, base_energy = crps(real, samples[reference]).mean(axis=1), energy_score(real, samples[reference])
+    base, base_energy = _measure(real, samples[reference]).score, energy_score(real, samples[reference])
     for model, draws in samples.items():
-        key, wide = key_of(model), _width(draws, 0.8)
+        key, measured = key_of(model), _measure(real, draws)
         found: dict[str, Interval] = {}
-        shares = []
-        for level in CURVE:
-            hits = inside(real, draws, level)
-            shares.append(100 * float(hits.mean()))
-            if level in LEVELS:
-                name = f"coverage{level * 100:.0f}"
-                found[name] = bootstrap(np.mean, hits.mean(axis=1), **common)
-                labels[f"{name}_{key}"] = f"share of values inside the {level:.0%} interval: {model}"
-                by_gene[f"{model}, {level:.0%}"] = hits.mean(axis=0)
-                rows.append({"label": f"{level:.0%} interval", "group": model, **found[name].to_dict()})
-        score, energy = crps(real, draws).mean(axis=1), energy_score(real, draws)
+        for level in LEVELS:
+            name = f"coverage{level * 100:.0f}"
+            found[name] = bootstrap(np.mean, measured.by_sample[level], **common)
+            labels[f"{name}_{key}"] = f"share of values inside the {level:.0%} interval: {model}"
+            by_gene[f"{model}, {level:.0%}"] = measured.by_gene[level]
+            rows.append({"label": model, "group": f"{level:.0%} interval", **found[name].to_dict()})
+        score, energy = measured.score, energy_score(real, draws)
         found["crps"] = bootstrap(np.mean, score, **common)
         found["skill"] = bootstrap(_skill, score, base, **common)
         found["energy_skill"] = bootstrap(_skill, energy, base_energy, **common)
-        found["width"] = bootstrap(np.mean, wide, **common)
+        found["width"] = bootstrap(np.mean, measured.width, **common)
         labels |= {
             f"crps_{key}": f"CRPS (z-scores, lower is better): {model}",
             f"skill_{key}": f"share of the CRPS of {reference} that is saved: {model}",
@@ -203,6 +196,7 @@ def coverage_report(
             f"width_{key}": f"mean width of the 80 % interval (z-scores): {model}",
         }
         numbers |= {f"{name}_{key}": interval for name, interval in found.items()}
+        shares = [100 * float(measured.by_sample[level].mean()) for level in CURVE]
         curves[model] = (100 * np.array(CURVE), np.array(shares))
         table[model] = {name: str(interval) for name, interval in found.items()}
         if model != reference:
@@ -227,10 +221,57 @@ def _skill(score: NDArray[Any], base: NDArray[Any]) -> float:
     return 1 - float(score.mean() / base.mean()) if base.mean() > 0 else math.nan
 
 
-def _width(samples: NDArray[Any], level: float) -> NDArray[np.float64]:
-    """Mean width over genes of each sample's interval, shape (N,)."""
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], axis=1, method="weibull")
-    return np.asarray((high - low).mean(axis=1), dtype=np.float64)
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """One model: per level the shares inside by sample and by gene; CRPS and width of the 80 % interval by sample."""
+
+    by_sample: dict[float, NDArray[np.float64]]
+    by_gene: dict[float, NDArray[np.float64]]
+    score: NDArray[np.float64]
+    width: NDArray[np.float64]
+
+
+def _measure(real: NDArray[Any], samples: NDArray[Any]) -> _Measured:
+    """Sort the draws once for everything that is asked of them."""
+    x, draws = _checked(real, samples)
+    if draws.shape[1] < DRAWS:
+        raise InputError("draws", expected=f"{DRAWS} or more a sample", found=str(draws.shape[1]), fix="draw more")
+    by_sample = {level: np.empty(len(x)) for level in CURVE}
+    by_gene = {level: np.zeros(x.shape[1]) for level in CURVE}
+    score, width = np.empty(len(x)), np.empty(len(x))
+    for start in range(0, len(x), BLOCK):
+        part = slice(start, start + BLOCK)
+        ordered = np.sort(draws[part], axis=1)
+        for level in CURVE:
+            low, high = _ends(ordered, level)
+            hits = (low <= x[part]) & (x[part] <= high)
+            by_sample[level][part] = hits.mean(axis=1)
+            by_gene[level] += hits.sum(axis=0) / len(x)
+            if level == WIDE:
+                width[part] = (high - low).mean(axis=1)
+        score[part] = _score(x[part], ordered).mean(axis=1)
+    return _Measured(by_sample, by_gene, score, width)
+
+
+def _ends(ordered: NDArray[Any], level: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The (1 -+ level) / 2 (n + 1)-th of sorted draws (B, n, genes), between two of them by a straight line."""
+    n = ordered.shape[1]
+    ends = []
+    for share in ((1 - level) / 2, (1 + level) / 2):
+        place = min(max(share * (n + 1) - 1, 0.0), n - 1.0)
+        below = min(math.floor(place + 1e-9), n - 2)
+        part = max(0.0, place - below)
+        part = 0.0 if part < 1e-9 else part
+        ends.append(ordered[:, below] if part == 0 else (1 - part) * ordered[:, below] + part * ordered[:, below + 1])
+    return ends[0], ends[1]
+
+
+def _score(x: NDArray[np.float64], ordered: NDArray[Any]) -> NDArray[np.float64]:
+    """Fair CRPS of values (B, genes) by sorted draws (B, n, genes)."""
+    n = ordered.shape[1]
+    weight = (2 * np.arange(1, n + 1) - n - 1) / max(n * (n - 1), 1)
+    apart = np.einsum("n,bng->bg", weight, ordered)
+    return np.asarray(np.abs(ordered - x[:, None]).mean(axis=1) - apart, dtype=np.float64)
 
 
 def _checked(real: NDArray[Any], samples: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[Any]]:

@@ -131,7 +131,7 @@ class GeneReport:
         within tissues (permutation, false discovery rate 5 %); "optimistic_MODEL_SET": over the genes that are best on these
         very samples, as papers often report.
     labels : the same keys -> words.
-    rows, within_rows, gain_rows : for `plots.intervals`: label (genes), group (model), value, low, high, n.
+    rows, within_rows, gain_rows : for `plots.intervals`: label (model), group (genes), value, low, high, n.
     table : index gene, in the order fixed beforehand; r of each model, and "MODEL, within tissues".
     reference : the model that gains are over; "" for none.
     unit : what intervals resample.
@@ -164,7 +164,7 @@ class GeneReport:
         for frame, ending in ((self.rows, ""), (self.within_rows, ", within tissues")):
             for row in frame.to_dict("records"):
                 text = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-                rows.setdefault(str(row["group"]), {})[f"{row['label']}{ending}"] = text
+                rows.setdefault(str(row["label"]), {})[f"{row['group']}{ending}"] = text
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
@@ -231,7 +231,7 @@ def gene_report(
                 key = f"{kind}_{key_of(model)}_{name}"
                 numbers[key] = interval_of(value, drawn, n_groups, method)
                 labels[key] = f"{said[kind]}, {words[name]}: {model}"
-                frames[kind].append({"label": words[name], "group": model, **numbers[key].to_dict()})
+                frames[kind].append({"label": model, "group": words[name], **numbers[key].to_dict()})
         best = np.sort(columns[model][np.isfinite(columns[model])])[::-1]
         for name, rows in sets.items():
             if name != "all":
@@ -248,7 +248,7 @@ def gene_report(
             gain = values[model, name] - values[reference, name]
             numbers[key] = interval_of(gain, draws[model, name] - draws[reference, name], n_groups, method)
             labels[key] = f"correlation within tissues over that of {reference}, {words[name]}: {model}"
-            frames["gain"].append({"label": words[name], "group": model, **numbers[key].to_dict()})
+            frames["gain"].append({"label": model, "group": words[name], **numbers[key].to_dict()})
     table = pd.DataFrame(columns, index=pd.Index(list(genes), name="gene")).iloc[np.asarray(order)]
     rows_of = {kind: pd.DataFrame(rows) for kind, rows in frames.items()}
     return GeneReport(numbers, labels, rows_of["correlation"], rows_of["within"], rows_of["gain"], table, reference, unit)

@@ -35,6 +35,7 @@ COMPONENTS = 50  # of the training samples, for distances
 CONTROL = "other real profiles (control)"
 DUPLICATE_PERCENTILE = 1.0  # of distances between held-out real profiles
 FOLDS = 5
+BLOCKS = 40  # of groups, at most, that a jackknife leaves out in turn
 
 
 def correlation_agreement(real: NDArray[Any], made: NDArray[Any]) -> float:
@@ -48,14 +49,20 @@ def correlation_agreement(real: NDArray[Any], made: NDArray[Any]) -> float:
     -------
     1 for the same structure; NaN where one of the sets has none at all (fewer than three genes, or no variation).
     """
-    left, right = (_pairs_of(np.asarray(values, dtype=np.float64)) for values in (real, made))
-    if len(left) < 2 or left.std() < 1e-12 or right.std() < 1e-12:
+    left, right = (_correlations(np.asarray(values, dtype=np.float32)) for values in (real, made))
+    size = len(left)
+    pairs = size * (size - 1)
+    if pairs < 6:
         return math.nan
-    return float(np.corrcoef(left, right)[0, 1])
+    for matrix in (left, right):  # all entries are used, not a triangle: the diagonal is 0 before and after
+        matrix -= matrix.sum(dtype=np.float64) / pairs
+        np.fill_diagonal(matrix, 0.0)
+    length = math.sqrt(float(np.vdot(left, left)) * float(np.vdot(right, right)))
+    return float(np.vdot(left, right)) / length if length > 1e-6 else math.nan
 
 
-def jackknife(statistic: Callable[..., float], *arrays: NDArray[Any], groups: ArrayLike) -> Interval:
-    """Return a statistic +- 1.96 standard errors, by leaving out one group at a time.
+def jackknife(statistic: Callable[..., float], *arrays: NDArray[Any], groups: ArrayLike, limit: int = BLOCKS) -> Interval:
+    """Return a statistic +- 1.96 standard errors, by leaving out one group at a time, or one block of groups.
 
     For statistics that repeated rows distort: a bootstrap of a correlation matrix is noisier than the matrix, so that its
     interval may not hold the value. Source: Efron and Tibshirani 1993, equation 11.5.
@@ -64,15 +71,16 @@ def jackknife(statistic: Callable[..., float], *arrays: NDArray[Any], groups: Ar
     ----------
     statistic : called with the same rows of all arrays.
     groups : one id a row.
+    limit : where there are more groups, they are left out in at most so many blocks, in turn.
     """
-    names = np.asarray(groups).astype(str)
-    value, every = float(statistic(*arrays)), np.unique(names)
-    n = len(every)
+    every, number = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    value, n = float(statistic(*arrays)), math.ceil(len(every) / math.ceil(len(every) / limit))  # blocks as equal as can be
     if n < 3:
-        return Interval(value, math.nan, math.nan, n, "jackknife (fewer than three groups: no interval)")
-    left_out = np.array([float(statistic(*(array[names != name] for array in arrays))) for name in every])
+        return Interval(value, math.nan, math.nan, len(every), "jackknife (fewer than three groups: no interval)")
+    block = number % n
+    left_out = np.array([float(statistic(*(array[block != out] for array in arrays))) for out in range(n)])
     error = math.sqrt((n - 1) / n * float(np.square(left_out - left_out.mean()).sum()))
-    return Interval(value, value - 1.96 * error, value + 1.96 * error, n, "jackknife over groups, 95%")
+    return Interval(value, value - 1.96 * error, value + 1.96 * error, len(every), "jackknife over groups, 95%")
 
 
 def detectability(
@@ -170,6 +178,9 @@ WORDS = {
 }
 
 
+SHORT = {"density": "density (1 for real)", "detected_linear": "logistic regression", "detected_forest": "forest"}
+
+
 def structure_report(
     train: NDArray[Any],
     real: NDArray[Any],
@@ -187,7 +198,8 @@ def structure_report(
     ----------
     train : z-scores of the training samples, shape (N, genes).
     real : of held-out samples, shape (n, genes).
-    made : name -> one made profile for each held-out sample, shape (n, genes); draws, not means, where a model has both.
+    made : name -> one made profile for each held-out sample, shape (n, genes); draws, not means, where a model has both. Not
+        on samples that a model's own noise or residues were measured on: its draws would be theirs.
     groups_train, groups : split group of each.
     columns : genes for the gene-gene correlations, by training samples; None: the first 500 columns.
     n_boot, seed : of the intervals, the folds and the forest.
@@ -249,7 +261,7 @@ def structure_report(
         for kind, interval in found.items():
             chart = kind.split("_")[0] if kind.split("_")[0] in charts else "manifold" if kind in cover.numbers() else ""
             if chart:
-                row = {"label": name, "group": WORDS[kind].split(":")[0], **interval.to_dict()}
+                row = {"label": name, "group": SHORT.get(kind, kind), **interval.to_dict()}
                 charts[chart].append(row)
     frame = pd.DataFrame.from_dict(table, orient="index").fillna("-").rename_axis("profiles")
     frames = [pd.DataFrame(rows).astype({"value": float, "low": float, "high": float}) for rows in charts.values()]
@@ -273,12 +285,14 @@ def area_under_curve(truth: NDArray[Any], said: NDArray[Any]) -> float:
     return (float(rankdata(said)[truth == 1].sum()) - ones * (ones + 1) / 2) / (ones * (n - ones))
 
 
-def _pairs_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlations of all pairs of genes, shape (genes (genes - 1) / 2,)."""
+def _correlations(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Correlations of all pairs of genes, shape (genes, genes), 0 on the diagonal."""
     centred = values - values.mean(axis=0)
     length = np.sqrt(np.square(centred).sum(axis=0))
-    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-9)
-    return np.asarray((unit.T @ unit)[np.triu_indices(values.shape[1], 1)])
+    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-5)
+    matrix = unit.T @ unit
+    np.fill_diagonal(matrix, 0.0)
+    return np.asarray(matrix)
 
 
 def _nearest_other(points: NDArray[np.float64]) -> NDArray[np.float64]:

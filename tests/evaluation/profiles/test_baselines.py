@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from rnasynth.data.patients import PatientInputs
 from rnasynth.data.transform import Transform
@@ -61,6 +64,21 @@ def test_each_baseline_reads_what_it_may_and_nothing_else() -> None:
             for part in (other_text, other_label, other_tiles)
         )
         assert changed == reads[name], name
+
+
+def test_ridge_is_that_of_scikit_learn_and_text_helps_features_or_leaves_them() -> None:
+    train, val, test = parts()
+    model = baselines.ridge_features(train, val)
+    x_train, x_val, x_test = (baselines.mean_features(part.inputs) for part in (train, val, test))
+    size = np.sqrt(x_train.shape[1])
+    made = []
+    for penalty in baselines.PENALTIES:  # ours are of columns whose variances add up to 1
+        fit = make_pipeline(StandardScaler(), Ridge(penalty * size**2)).fit(x_train, train.z)
+        made.append((float(np.square(fit.predict(x_val) - val.z).mean()), fit))
+    best = min(made, key=lambda each: each[0])[1]
+    np.testing.assert_allclose(model.mean(test.inputs), best.predict(x_test), atol=1e-4)
+    both = baselines.ridge_both(train, val)
+    assert skill(both, test) > skill(model, test) - 0.02
 
 
 def test_shuffled_tiles_lose_everything() -> None:

@@ -36,6 +36,13 @@ def test_coverage_needs_no_normal_distribution() -> None:
     assert abs(coverage.inside(real, draws, 0.8).mean() - 0.8) < 0.01
 
 
+def test_interval_ends_are_those_of_numpy() -> None:
+    real, draws = gaussian(20, 7, 45, 1.0)
+    for level in (0.1, 0.5, 0.77, 0.95):
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1, method="weibull")
+        np.testing.assert_array_equal(coverage.inside(real, draws, level), (low <= real) & (real <= high))
+
+
 def test_an_interval_needs_enough_draws() -> None:
     assert [coverage.needed_draws(level) for level in coverage.LEVELS] == [3, 9, 39]
     real, draws = gaussian(10, 5, 38, 1.0)

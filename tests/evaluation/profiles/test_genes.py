@@ -102,7 +102,7 @@ def test_a_gain_is_paired_and_over_the_reference() -> None:
     expected = found.numbers["within_good_all"].value - found.numbers["within_poor_all"].value
     assert gain.low > 0.5 and gain.value == pytest.approx(expected)
     assert report(real, {"good": good, "same": good}, reference="same").numbers["gain_good_all"].high == 0
-    assert set(found.gain_rows["group"]) == {"good"} and list(found.summary().index) == ["good", "poor"]
+    assert set(found.gain_rows["label"]) == {"good"} and list(found.summary().index) == ["good", "poor"]
 
 
 def test_the_order_is_by_validation_and_curves_follow_it() -> None:

@@ -39,7 +39,7 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
 def test_jackknife_of_a_mean_has_its_closed_form_and_drops_whole_groups() -> None:
     values = np.random.default_rng(0).normal(size=50)
     found = structure.jackknife(lambda part: float(part.mean()), values, groups=np.arange(50))
-    error = values.std(ddof=1) / np.sqrt(50)
+    error = values.reshape(2, 25).mean(axis=0).std(ddof=1) / 5  # 25 blocks of two
     assert (found.low, found.high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error))
     doubled = structure.jackknife(lambda part: float(part.mean()), np.repeat(values, 2), groups=np.repeat(np.arange(50), 2))
     assert (doubled.low, doubled.high) == pytest.approx((found.low, found.high)) and doubled.n == 50
@@ -60,6 +60,7 @@ def test_less_noise_is_seen_by_the_forest_and_a_copy_of_the_sample_by_none() -> 
     assert smooth["forest"].low > 0.8
     copied = structure.detectability(one.z, one.z, groups_real=one.groups, groups_made=one.groups, n_boot=100)
     assert all(abs(found.value - 0.5) < 0.05 for found in copied.values())
+    assert structure.jackknife(lambda part: float(part.mean()), np.arange(9.0), groups=np.arange(9), limit=3).n == 9
     with pytest.raises(InputError, match="5 patients"):
         structure.detectability(one.z[:4], one.z[:4], groups_real=one.groups[:4], groups_made=one.groups[:4])
 

@@ -140,7 +140,7 @@ page.figure(
 # {cite}`precisionrecall2019`, tissue by tissue: the paper's one model of two tissues made one of them only.
 
 # %%
-distances = spread({"real (test)": judge.test, **sets}, judge.scale, seed=seed)
+distances = spread({"real": judge.test, **sets}, judge.scale, seed=seed)
 page.report(distances)
 page.figure(
     plots.intervals(distances.rows(), x_label=f"mean distance of features ({judge.network.name})"),
@@ -160,7 +160,7 @@ page.figure(
     n=n,
 )
 page.note(recall.summary())
-like = tissue_shares(judge.train, {"real (test)": judge.test, **sets}, judge.scale, seed=seed)
+like = tissue_shares(judge.train, {"real": judge.test, **sets}, judge.scale, seed=seed)
 page.report(like)
 if not recall.nothing_reached:
     least, threshold = like.numbers["least_share_gan"], recall.threshold * like.even

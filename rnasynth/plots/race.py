@@ -77,7 +77,7 @@ def spectra(maps: Mapping[str, np.ndarray]) -> Figure:
             axis.set(
                 title=title.replace(", ", ",\n"),
                 xlabel="cycles a pixel",
-                xticks=[-0.5, -0.25, 0, 0.25],
+                xticks=[-0.5, 0, 0.25],
                 yticks=[-0.5, -0.25, 0, 0.25],
             )
             axis.grid(visible=False)

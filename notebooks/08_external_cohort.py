@@ -20,10 +20,10 @@
 #
 # **Question.** Does it hold on a cohort never seen?
 #
-# **What you will see.** Tiles generated from profiles of another laboratory, which lacks a third of the genes, named by a
-# classifier that was trained on real tiles: the test of RNA-GAN {cite}`rnagan2023` and, by its protocol, of RNA-CDM. Beside
-# it what the same classifier makes of real tiles (the ceiling), of tiles whose profiles were exchanged and of tiles of the
-# mean profile (chance), and the same question put to the latent, without any image.
+# **What you will see.** Tiles generated from profiles of a cohort on which nothing was trained, and which lacks genes, named
+# by a classifier that was trained on real tiles: the test of RNA-GAN {cite}`rnagan2023` and, by its protocol, of RNA-CDM
+# {cite}`rnacdm2024`. Beside it what the same classifier makes of real tiles (the ceiling), of tiles whose profiles were
+# exchanged and of tiles of the mean profile (chance), and the same question put to the latent, without any image.
 #
 # **Cost.** About a minute on two cores in `demo`, once the generators of pages 07 and 09 are trained.
 
@@ -64,11 +64,12 @@ page = Page.open(
 # %% [markdown]
 # ## Who is outside, and what is named
 #
-# The classifier, a ResNet-18 {cite}`resnet2016`, sees real tiles of training patients at the generators' pixel size and in
-# their one stain, else size or stain would be named; early stopping looks at a fifth of the training *patients*. On her2st
-# there is one tissue: named is whether a spot holds more epithelium, by the published proportions, than the median training
-# spot. Its few hundred tiles are too few to learn from scratch (in trials it stayed at chance), so there the classifier
-# starts from the network that page 11 uses, which learned without labels and never saw the test section.
+# The classifier, a ResNet-18 {cite}`resnet2016`, sees real tiles of training patients at the generator's pixel size and
+# stained as that generator learned them, else size or stain would be named: a generator of tiles of one stain and one of
+# tiles as scanned have a classifier each. Early stopping looks at a fifth of the training *patients*. On her2st there is one
+# tumour: named is whether a spot holds more epithelium, by the published proportions, than the median training spot; and as
+# its tiles are few, the classifier starts there from the network that page 11 uses, which learned without labels and never
+# saw the test section (see the decisions).
 
 # %%
 data = page.load()

@@ -31,6 +31,7 @@ preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training and of the noise
 tiles_per_profile: int = 16  # generated tiles a held-out profile
+variants: str = ""  # other ways to train RNA-GAN, recorded: "condition_critic=none,matching_weight=0;matching_weight=0"
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/07_rna_gan
 
 # %% tags=["resolve"]
@@ -39,11 +40,21 @@ import pandas as pd
 from rnasynth import plots
 from rnasynth.evaluation.blinding import blind_tiles
 from rnasynth.evaluation.conditioning import experiment as conditioning
+from rnasynth.evaluation.conditioning import variants as variants_of
 from rnasynth.evaluation.conditioning.ceiling import ridge_retrieval
 from rnasynth.pages import Page
+from rnasynth.perturb import move_along_directions, moved_tiles
 from rnasynth.systems.training import train_preset
 
-page = Page.open("07_rna_gan", preset=preset, cohort=cohort, seed=seed, out=out, tiles_per_profile=tiles_per_profile)
+page = Page.open(
+    "07_rna_gan",
+    preset=preset,
+    cohort=cohort,
+    seed=seed,
+    out=out,
+    tiles_per_profile=tiles_per_profile,
+    variants=variants,
+)
 
 # %% [markdown]
 # ## Two generators that differ in their input alone
@@ -116,6 +127,67 @@ elif not proof.beats_label:
     page.not_converged(
         "generated from its own RNA, a tile is not measurably nearer to its patient than one made from the label"
     )
+
+# %% [markdown]
+# ## More of a cell type: moving along a direction of the latent
+#
+# On training samples, within tissues, ridge regression reads the fraction of a cell type from the latent (simulated: the
+# truth; her2st: published proportions). The direction is how the latent moves, on average, when that reading rises by one
+# standard deviation {cite}`haufe2014`. Held-out samples are moved along it by -2 to 2 steps, the noise stays, and the
+# fraction is read from the tiles: each tile is compared with itself. Beside it stand movements of the same length along
+# which the regression expects nothing and, where there is a simulator, its own tiles of the same patients with as many more
+# cells.
+
+# %%
+moved = move_along_directions(runs["RNA-GAN"].load(), data, seed=seed)
+for name, interval in moved.numbers.items():
+    page.number(name, interval, label=moved.labels[name])
+page.figure(
+    plots.dose_response(moved.doses, x_label="standard deviations along the direction", of="fraction read"),
+    "directions",
+    caption="Fraction read from the tiles of held-out samples that are moved along a latent direction, less that from the "
+    f"unmoved tiles, same noise. Intervals resample {moved.unit}; of the {moved.n_others} other directions, mean and range.",
+    alt="A panel a cell type: difference of the fraction read from tiles against the movement, a line each for the fitted "
+    "direction, other directions and, on simulated data, the simulator's own tiles.",
+    n=", ".join(f"{count} held-out samples of {kind}" for kind, count in moved.n.items()) + f", {moved.n_tiles} tiles each",
+)
+page.note(moved.note())
+kind = next(iter(moved.follows))
+page.figure(
+    plots.tile_grid(moved_tiles(runs["RNA-GAN"].load(), data, kind, seed=seed), mpp_um=runs["RNA-GAN"].load().mpp_um),
+    "moved",
+    caption=f"Held-out samples moved along the direction of {kind}, one noise a column; first samples, not selected.",
+    alt="Five rows of small generated tissue tiles, from two standard deviations below to two above.",
+    n="8 samples, one tile a step",
+)
+
+# %% [markdown]
+# ## A critic that sees the profile
+#
+# As published, the critic sees tiles alone, and nothing ties a tile to its own profile. Here (but for the preset `paper`)
+# it sees the profile too: by projection {cite}`projection2018`, and by a term that asks for tiles from which the profile's
+# latent can be read back. Runs without the one and without both, and one whose critic sees every tile through random changes
+# (see {term}`augmentation before the critic`), otherwise the same, were judged on validation samples: the table gives means
+# over samples and their standard errors.
+
+# %%
+for title, run, rows in variants_of.variants(data, preset, variants.split(";"), seed=seed) if variants else ():
+    page.record(f"{cohort}_{preset}_{run.id}", title=f"{preset}: {title}", run=run, test=rows)
+page.recorded(
+    {
+        "mean_rank": "retrieval",
+        "se_rank": "its error",
+        "mean_own": "distance to own tiles",
+        "se_own": "its error  ",
+        "mean_over_shuffled": "further with another profile",
+        "se_over_shuffled": "its error ",
+        "mean_over_label": "further with the label",
+        "se_over_label": "its error   ",
+    },
+    fields=("condition_critic", "matching_weight", "augment_critic"),
+    caption="Recorded variants of RNA-GAN: retrieval within the tissue (0.5 is chance), distance from the own real tiles, "
+    "and how much further tiles lie from these when made from something else",
+)
 
 # %% [markdown]
 # ## What it looks like

@@ -139,7 +139,7 @@ def test_a_generator_that_listens_follows_and_a_deaf_one_does_not(
     assert max(abs(low), abs(high)) < 0.1 * rise.value
     truth = report.doses[report.doses["source"] == TRUTH].set_index("dose")["value"]
     assert truth[-2.0] < truth[2.0] and truth[0.0] == 0
-    assert set(report.doses["source"]) >= {OTHERS, TRUTH} and f"direction_{KIND}_share" in report.numbers
+    assert set(report.doses["source"]) >= {OTHERS, TRUTH} and report.numbers[f"direction_{KIND}_truth"].value > 0
     assert set(report.numbers) == set(report.labels)
     deaf = moved(cohort, Painter(encoder, direction, 0.0))  # the broken variant
     assert deaf.follows == {KIND: False} and deaf.numbers[f"direction_{KIND}"].value == 0
@@ -164,6 +164,22 @@ def test_a_rise_that_other_movements_make_as_well_is_no_success() -> None:
         return report.follows["x"]
 
     assert follows(0.0) and not follows(1.0)
+
+
+def test_a_note_says_where_single_other_movements_do_as_much() -> None:
+    groups = np.arange(12).astype(str)
+    known = np.linspace(-1, 1, 12)
+    steps = {step: np.full(12, 0.1 * step) for step in (-1.0, 1.0)}
+
+    def note(*others: float) -> str:
+        drawn = [{step: np.full(12, other * step) for step in steps} for other in others]
+        part = Moved(
+            "x", 0.1, groups, steps, drawn, (np.zeros(0, dtype=np.int64), {}), Controls(known, known, known, groups)
+        )
+        return report_of([part], n_tiles=1, n_boot=200).note()
+
+    assert "These tiles follow the direction." in note(0.02, -0.02)
+    assert "not this direction's alone" in note(0.02, -0.2)
 
 
 def test_rows_to_look_at_hold_the_unmoved_tile_and_its_noise(cohort: Cohort, encoder: Components) -> None:

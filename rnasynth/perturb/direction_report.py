@@ -63,8 +63,8 @@ class DirectionReport:
     Attributes
     ----------
     numbers : "direction_QUANTITY" -> rise a step of the fraction read from tiles (mean over held-out samples of the slope
-        through the unmoved tiles); with "_beyond" the same less that of the other directions, paired; with "_share", on
-        simulated data, as a share of the rise in the simulator's own tiles of the same samples; with "_real" by how much
+        through the unmoved tiles); with "_beyond" the same less that of the other directions, paired; with "_truth", on
+        simulated data, the rise in the simulator's own tiles of some of the samples; with "_real" by how much
         the reading of real tiles differs between held-out samples whose fractions differ by what is expected of a step (an
         association); with "_inputs" and "_tiles" Spearman's correlation of a held-out sample's fraction with what is read
         from its input and its real tiles, within tissues.
@@ -99,15 +99,20 @@ class DirectionReport:
                 f"(the regression expects {self.expected[kind]:.3g} more of the cells, which real tiles of held-out samples "
                 f"show as {self.numbers[f'direction_{kind}_real']}), other movements as long by {low:.3g} to {high:.3g}"
             )
-            share = self.numbers.get(f"direction_{kind}_share")
-            words += f"; that is {share} of the rise in the simulator's own tiles" if share is not None else ""
+            truth = self.numbers.get(f"direction_{kind}_truth")
+            words += f"; the simulator's own tiles, with as many more cells, by {truth}" if truth is not None else ""
             blind = [
                 place
                 for place, key in (("their inputs", "inputs"), ("their real tiles", "tiles"))
                 if not self.numbers[f"direction_{kind}_{key}"].low > 0
             ]
-            if seen:
+            if seen and max(-low, high) < self.numbers[f"direction_{kind}"].value:
                 words += ". These tiles follow the direction."
+            elif seen:
+                words += (
+                    ". These tiles follow the direction more than other movements on average; but a single one of these "
+                    "moves the reading as far, so that the effect is not this direction's alone."
+                )
             elif blind:
                 words += (
                     ". It is not shown that these tiles follow the direction, nor that the fraction of held-out samples can "
@@ -147,10 +152,8 @@ def report_of(parts: Sequence[Moved], *, n_tiles: int, n_boot: int = 1000, seed:
         others[kind] = float(means.min()), float(means.max())
         chosen, truth = part.truth
         if len(chosen):
-            numbers[f"{key}_share"] = bootstrap(
-                _ratio, rise[chosen], slope(truth), groups=units[chosen], n_boot=n_boot, seed=seed
-            )
-            labels[f"{key}_share"] = f"the rise as a share of that in the simulator's own tiles, {kind}"
+            numbers[f"{key}_truth"] = bootstrap(np.mean, slope(truth), groups=units[chosen], n_boot=n_boot, seed=seed)
+            labels[f"{key}_truth"] = f"the rise in the simulator's own tiles with as many more cells, {kind}"
         own, _ = resampling_units(part.controls.groups)
         numbers[f"{key}_real"] = bootstrap(
             lambda known, read, expected=part.expected: expected * _gain(known, read),
@@ -199,8 +202,3 @@ def _gain(known: NDArray[np.float64], read: NDArray[np.float64]) -> float:
     """Least-squares slope of the reading on the known fraction, both centred already."""
     power = float(known @ known)
     return float(known @ read) / power if power > 0 else float("nan")
-
-
-def _ratio(made: NDArray[np.float64], true: NDArray[np.float64]) -> float:
-    mean = float(true.mean())
-    return float(made.mean()) / mean if mean > 0 else float("nan")

@@ -148,21 +148,22 @@ def move_along_directions(
         there = held_out[(amounts(held_out, kinds)[kind] > 0).to_numpy()].copy()
         profiles = spaced(there, max_profiles)
 
-        def read(step: NDArray[np.float64], profiles: AnnData = profiles, kind: str = kind) -> NDArray[np.float64]:
-            return _read(generator, profiles, step, reader, kind, tiles_per_profile, seed)
-
-        own = read(np.zeros_like(direction.step))
-        ends = sorted({min(steps), max(steps)})
+        drawn, ends = direction.others(others, seed), sorted({min(steps), max(steps)})
+        movements = [step * direction.step for step in (0.0, *steps)] + [end * each for each in drawn for end in ends]
+        seen = _read(generator, profiles, movements, reader, kind, tiles_per_profile, seed)
+        apart = seen[:, 1:] - seen[:, :1]
+        rows = evenly_spaced(profiles.n_obs, truth_samples)
         parts.append(
             Moved(
                 quantity=kind,
                 expected=direction.rise,
                 groups=profiles.obs["split_group"].astype(str).to_numpy(),
-                along={step: read(step * direction.step) - own for step in steps},
-                others=[{step: read(step * each) - own for step in ends} for each in direction.others(others, seed)],
-                truth=_truth(
-                    cohort, profiles, evenly_spaced(profiles.n_obs, truth_samples), direction, reader, generator.px, ends
-                ),
+                along={step: apart[:, number] for number, step in enumerate(steps)},
+                others=[
+                    {end: apart[:, len(steps) + number * len(ends) + place] for place, end in enumerate(ends)}
+                    for number in range(others)
+                ],
+                truth=_truth(cohort, profiles, rows, direction, reader, generator.px, ends),
                 controls=_controls(generator, cohort, there, direction, reader),
             )
         )
@@ -212,19 +213,24 @@ def moved_tiles(
 def _read(
     generator: TileGenerator,
     profiles: AnnData,
-    step: NDArray[np.float64],
+    movements: Sequence[NDArray[np.float64]],
     reader: TileReader,
     kind: str,
     tiles: int,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Mean reading of each sample's tiles, its input moved by `step`, its noise unchanged; shape (samples,)."""
+    """Mean reading of each sample's tiles under each movement of its input, its noise unchanged; (samples, movements).
+
+    All tiles of a sample are read together, so that whatever brings them to one stain does the same to all of them.
+    """
     told, names = generator.conditions(profiles)
-    given = np.repeat((told + step).astype(np.float32), tiles, axis=0)
-    numbers = list(range(tiles)) * len(names)
-    made = generator.make(given, np.repeat(names, tiles).tolist(), numbers, seed=seed)
-    parts = made.reshape(len(names), tiles, *made.shape[1:])
-    return np.array([float(reader(part, generator.mpp_um)[kind].mean()) for part in parts])
+    steps = np.repeat(np.stack(movements), tiles, axis=0)
+    numbers = list(range(tiles)) * len(movements)
+    rows = []
+    for name, own in zip(names, told, strict=True):
+        made = generator.make((own + steps).astype(np.float32), [name] * len(steps), numbers, seed=seed)
+        rows.append(reader(made, generator.mpp_um)[kind].to_numpy(float).reshape(len(movements), tiles).mean(axis=1))
+    return np.stack(rows)
 
 
 def _truth(
@@ -244,13 +250,14 @@ def _truth(
     fraction = amounts(profiles, [kind])[kind].to_numpy()[rows]
     patients = profiles.obs["patient_id"].astype(str).to_numpy()[rows]
 
-    def seen(wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-        folds = np.log2(wanted * (1 - fraction) / (fraction * (1 - wanted)))  # of the odds, which `with_more` multiplies
-        drawn = (tiles_with_more(config, patient, kind, fold, 1)[0] for patient, fold in zip(patients, folds, strict=True))
-        return np.array([float(reader(resampled(tile, (px, px))[None], mpp_um)[kind].iloc[0]) for tile in drawn])
-
-    own = seen(fraction)
-    return rows, {step: seen(np.clip(fraction + step * direction.rise, LEAST, MOST)) - own for step in steps}
+    wanted = [fraction, *(np.clip(fraction + step * direction.rise, LEAST, MOST) for step in steps)]
+    folds = np.log2([each * (1 - fraction) / (fraction * (1 - each)) for each in wanted])  # of the odds: `with_more`
+    seen = []
+    for number, patient in enumerate(patients):
+        drawn = (tiles_with_more(config, patient, kind, float(fold), 1)[0] for fold in folds[:, number])
+        seen.append(reader(np.stack([resampled(tile, (px, px)) for tile in drawn]), mpp_um)[kind].to_numpy(float))
+    read = np.array(seen)
+    return rows, {step: read[:, 1 + place] - read[:, 0] for place, step in enumerate(steps)}
 
 
 def _controls(

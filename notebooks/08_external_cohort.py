@@ -91,7 +91,8 @@ page.note(external.note)
 #
 # A gene that is missing can be set to zero before the logarithm, as RNA-CDM prints it, or after standardising, which is the
 # training mean; RNA-GAN's text ("initialized as zero") can be read either way. Both are shown, and what the same samples
-# give where no gene is missing.
+# give where no gene is missing. The simulated laboratory's real tiles are named twice, in the dyes that the classifier knows
+# and in dyes of their own: the first is the ceiling of the generators, the second what a stain can cost any classifier.
 
 # %%
 report = utility_report.external_test(generators, classifiers, data, external, tiles=tiles_per_profile, way=way, seed=seed)

@@ -32,7 +32,7 @@ from rnasynth.evaluation.utility.external import (
 from rnasynth.evaluation.utility.scores import LABELS, Scores
 from rnasynth.systems.classifier import TileClassifier
 
-OWN, ELSEWHERE, DYED = "own cohort, held out", "external cohort, real", "the same, in its own dyes"
+OWN, ELSEWHERE, DYED = "own cohort, held out", "external, real", "external, real, other dyes"
 EXCHANGED, MEAN = "profiles exchanged", "mean profile for all"
 LATENT = "{}, latent only"
 REAL = {True: "real, one stain", False: "real, as scanned"}  # how the classifier's real tiles are stained
@@ -106,7 +106,7 @@ class ExternalReport:
             if f"external_{ceiling}_accuracy" in self.numbers:
                 text += f", {self.numbers[f'external_{ceiling}_accuracy'].value:.0%} of the external cohort's real tiles"
             if f"dyed_{ceiling}_accuracy" in self.numbers:
-                text += f" ({self.numbers[f'dyed_{ceiling}_accuracy'].value:.0%} in its own dyes)"
+                text += f" ({self.numbers[f'dyed_{ceiling}_accuracy'].value:.0%} in other dyes)"
             if not self.reads(system):
                 text += " (its classifier does not tell real tiles apart, so that nothing can be judged)"
             parts = [

@@ -239,7 +239,7 @@ for title, run, told in denoising.variants(data, preset, variants.split(";"), se
     page.record(f"{cohort}_{preset}_{run.id}", title=f"{preset}: {title}", run=run, test=told.errors)
 page.recorded(
     {"rmse_own": "own", "rmse_shuffled": "another of the tissue", "rmse_mean": "tissue's mean", "rmse_null": "none"},
-    fields=("injection", "paths", "condition_noise"),
+    fields=("injection", "paths", "condition_noise", "ema_decay"),
     caption="Recorded variants of the stages: error told the own profile, and told something else",
 )
 

@@ -1,6 +1,6 @@
 """A residual network that names a label of a tile: which tissue it is, or on which side of a number its sample lies.
 
-Source: RNA-GAN, Cell Reports Methods 2023, STAR Methods (a ResNet-18 {cite}`resnet2016` from scratch, ten epochs, AdamW
+Source: RNA-GAN, Cell Reports Methods 2023, STAR Methods (a ResNet-18 from scratch, ten epochs, AdamW
 3e-5, early stopping on a fifth of the data). Where we differ: that fifth is of the training *patients*, because tiles of
 one patient resemble each other, and the tiles are brought to one stain as the generators' are, so that the stain is not
 what is named.

@@ -68,6 +68,7 @@ class RaceReport:
         seeds.
     not_reached : arm -> seeds in which it did not reach the plain GAN's quality; these count with the whole length.
     floor : Frechet and kernel distance of real tiles of others.
+    by_length : last step -> the ratio, had the race been stopped there; "steps_ratio_any_length" has the range of all.
     """
 
     curves: pd.DataFrame
@@ -75,6 +76,7 @@ class RaceReport:
     labels: dict[str, str]
     not_reached: dict[str, list[int]]
     floor: tuple[Interval, Interval]
+    by_length: dict[int, Interval]
 
     def lines(self, metric: str) -> pd.DataFrame:
         """Return arm, step, value, low, high (mean and range over seeds) of "frechet" or "kernel"."""
@@ -99,14 +101,16 @@ class RaceReport:
         n = self.numbers["steps_ratio"].n
         steps, ratio = {arm: self.numbers[f"steps_{key_of(arm)}"] for arm in (GAN, RNA)}, self.numbers["steps_ratio"]
         words = {
-            "fewer": f"In all {n} seeds RNA-GAN needs fewer steps",
-            "more": f"In all {n} seeds RNA-GAN needs more steps, or does not get there",
-            "undecided": f"Over {n} seeds it is undecided whether RNA-GAN needs fewer steps",
+            "fewer": f"in all {n} seeds RNA-GAN needs fewer steps",
+            "more": f"in all {n} seeds RNA-GAN needs more steps, or does not get there",
+            "undecided": f"over {n} seeds it is undecided whether RNA-GAN needs fewer steps",
         }[self.ahead()]
         said = [
-            f"{words} for the quality at which the plain GAN ends: {steps[RNA].value:.0f} on average against"
+            f"For the quality at which the plain GAN ends, {words}: {steps[RNA].value:.0f} on average against"
             f" {steps[GAN].value:.0f}, ratio {ratio}."
         ]
+        stops = ", ".join(f"{found.value:.2g} at {step}" for step, found in self.by_length.items())
+        said.append(f"Had the race been stopped elsewhere, the ratio would be: {stops}.")
         for arm, seeds in self.not_reached.items():
             if seeds:
                 said.append(f"{arm} did not reach and keep it in {len(seeds)} of {n} seeds (counted as the whole length).")
@@ -137,14 +141,11 @@ def report(curves: pd.DataFrame, floor: tuple[Interval, Interval]) -> RaceReport
     if GAN not in arms or len(curves) != len(arms) * len(seeds) * len(steps):
         raise InputError("race", expected=f"{GAN} and others, all at the same seeds and steps", found=f"{arms}")
     pages = {arm: _table(curves, arm) for arm in arms}
-    needed: dict[str, list[float]] = {arm: [] for arm in arms}
-    missed: dict[str, list[int]] = {arm: [] for arm in arms}
-    for seed in seeds:
-        target = float(pages[GAN].loc[seed].iloc[-1])
-        for arm in arms:
-            found = kept_from(steps, pages[arm].loc[seed], target)
-            needed[arm].append(min(found, float(steps[-1])))
-            missed[arm] += [seed] if math.isinf(found) else []
+    needed, missed = _needed(pages)
+    by_length = {}
+    for count in range(2, len(steps) + 1) if RNA in arms else ():
+        shorter, _ = _needed({arm: page.iloc[:, :count] for arm, page in pages.items()})
+        by_length[int(steps[count - 1])] = over_seeds(np.array(shorter[RNA]) / np.array(shorter[GAN]))
     numbers, labels = {}, {}
     for arm in arms:
         key = key_of(arm)
@@ -160,7 +161,12 @@ def report(curves: pd.DataFrame, floor: tuple[Interval, Interval]) -> RaceReport
             labels[name] = f"those steps of {arm} over those of the plain GAN, by seed"
             numbers[f"gap_{key}"] = over_seeds(pages[arm].iloc[:, -1] - pages[GAN].iloc[:, -1])
             labels[f"gap_{key}"] = f"Frechet distance of {arm} minus that of the plain GAN, by seed, at the last step"
-    return RaceReport(curves, numbers, labels, missed, floor)
+    if by_length:
+        ends = [end for interval in by_length.values() for end in (interval.low, interval.high)]
+        words = f"range over {len(seeds)} seeds and {len(by_length)} lengths of the race"
+        numbers["steps_ratio_any_length"] = Interval(numbers["steps_ratio"].value, min(ends), max(ends), len(seeds), words)
+        labels["steps_ratio_any_length"] = f"steps of {RNA} over those of the plain GAN, wherever the race is stopped"
+    return RaceReport(curves, numbers, labels, missed, floor, by_length)
 
 
 def over_seeds(values: ArrayLike) -> Interval:
@@ -169,6 +175,20 @@ def over_seeds(values: ArrayLike) -> Interval:
     return Interval(
         float(found.mean()), float(found.min()), float(found.max()), len(found), f"mean and range of {len(found)} seeds"
     )
+
+
+def _needed(pages: dict[str, pd.DataFrame]) -> tuple[dict[str, list[float]], dict[str, list[int]]]:
+    """Steps of every arm to the plain GAN's last quality, by seed, and the seeds in which it is not kept."""
+    needed: dict[str, list[float]] = {arm: [] for arm in pages}
+    missed: dict[str, list[int]] = {arm: [] for arm in pages}
+    steps = pages[GAN].columns.to_numpy(float)
+    for row, seed in enumerate(pages[GAN].index.tolist()):
+        target = pages[GAN].to_numpy(float)[row, -1]
+        for arm, page in pages.items():
+            found = kept_from(steps, page.to_numpy(float)[row], target)
+            needed[arm].append(min(found, float(steps[-1])))
+            missed[arm] += [int(seed)] if math.isinf(found) else []
+    return needed, missed
 
 
 def _table(curves: pd.DataFrame, arm: str) -> pd.DataFrame:

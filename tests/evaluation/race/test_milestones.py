@@ -73,7 +73,7 @@ def test_twice_as_fast_is_half_the_steps_in_every_seed() -> None:
     assert (ratio.low, ratio.high) == pytest.approx((0.5, 0.5), abs=0.02)
     assert found.ahead() == "fewer" and found.numbers["gap_rna_gan"].high < 0
     assert found.not_reached == {GAN: [], RNA: []}
-    assert "In all 3 seeds RNA-GAN needs fewer steps" in found.summary()
+    assert "in all 3 seeds RNA-GAN needs fewer steps" in found.summary()
 
 
 def test_equal_arms_are_not_called_different() -> None:
@@ -118,3 +118,15 @@ def test_other_seeds_or_no_gan_are_errors() -> None:
         with pytest.raises(InputError):
             report(broken, (FLOOR, FLOOR))
     assert np.isfinite(report(table, (FLOOR, FLOOR)).numbers["steps_ratio"].value)
+
+
+def test_an_answer_that_depends_on_where_the_race_stops_is_shown_to_do_so() -> None:
+    slow_start = [[90.0, 80.0, 60.0, 10.0, 9.0, 8.0]] * 3
+    steady = [[70.0, 60.0, 50.0, 40.0, 30.0, 20.0]] * 3
+    found = report(curves({GAN: slow_start, RNA: steady}), (FLOOR, FLOOR))
+    assert list(found.by_length) == STEPS[1:]
+    assert found.by_length[120].high < 1 <= found.by_length[240].low  # not reached counts with the whole length: 1
+    whole = found.numbers["steps_ratio_any_length"]
+    assert whole.low < 1 <= whole.high and whole.value == found.numbers["steps_ratio"].value
+    fair = report(curves({GAN: steady, RNA: [[v - 15 for v in values] for values in steady]}), (FLOOR, FLOOR))
+    assert fair.numbers["steps_ratio_any_length"].high < 1

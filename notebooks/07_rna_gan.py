@@ -143,7 +143,7 @@ moved = move_along_directions(runs["RNA-GAN"].load(), data, seed=seed)
 for name, interval in moved.numbers.items():
     page.number(name, interval, label=moved.labels[name])
 page.figure(
-    plots.dose_response(moved.doses, x_label="standard deviations along the direction", of="fraction read"),
+    plots.dose_response(moved.doses, x_label="standard deviations moved", of="fraction"),
     "directions",
     caption="Fraction read from the tiles of held-out samples that are moved along a latent direction, less that from the "
     f"unmoved tiles, same noise. Intervals resample {moved.unit}; of the {moved.n_others} other directions, mean and range.",

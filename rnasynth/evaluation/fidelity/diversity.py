@@ -45,8 +45,8 @@ class Spread:
         return pd.DataFrame(
             [
                 {"label": names[column], "group": row["set"], **row[column].to_dict()}
+                for row in self.table.to_dict("records")  # a set keeps its colour where it lacks a row
                 for column in names
-                for row in self.table.to_dict("records")
                 if np.isfinite(row[column].value)
             ]
         )

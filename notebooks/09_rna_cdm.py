@@ -190,15 +190,10 @@ if not (proof.beats_shuffled and proof.retrieves):
 # tell it only what that does not show.
 
 # %%
-heard = [
-    denoising.denoising_gain(stage, data, seed=seed, max_samples=max_profiles, tiles_per_sample=tiles)
-    for stage, tiles in ((base, 4), (upper, 2))
-]
+heard = [denoising.denoising_gain(stage, data, seed=seed, max_samples=max_profiles, tiles_per_sample=4) for stage in stages]
+panels = {f"{each.stage}: error above\nthat with the own profile (%)": each.lines() for each in heard}
 page.figure(
-    quality(
-        {f"{each.stage}: error above\nthat with the own profile (%)": each.lines() for each in heard},
-        x_label="noise level (standard deviation)",
-    ),
+    quality(panels, x_label="noise level (standard deviation)"),
     "heard",
     caption=f"Squared error of the clean estimate, told something else; intervals over {heard[0].unit}.",
     alt="A chart a stage: lines with intervals over the noise level, one a replacement of the own profile.",

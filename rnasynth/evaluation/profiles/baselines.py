@@ -24,7 +24,7 @@ RIDGE_TEXT = "ridge, text"
 RIDGE_BOTH = "ridge, features and text"
 TEXT_HASHES = 1024  # columns that words and pairs of words are hashed to
 PENALTIES = np.logspace(-4, 5, 37)  # of columns whose variances add up to 1
-BLOCK_WEIGHTS = (0.1, 0.2, 0.5, 1.0, 2.0)  # of the text beside the features
+BLOCK_WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the text beside the features
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.fidelity.manifold import manifold, squared_distances
 from rnasynth.evaluation.fidelity.memorisation import REAL, key_of, memorisation
 from rnasynth.evaluation.latent.checks import share_interval
+from rnasynth.evaluation.profiles.genes import within
 from rnasynth.evaluation.stats import Interval, bootstrap, evenly_spaced, resampling_units
 
 N_GENES = 500  # for gene-gene correlations
@@ -145,8 +146,8 @@ class StructureReport:
 
     Attributes
     ----------
-    numbers : for each set ("real" for the control): structure_SET, precision_SET, recall_SET, density_SET, coverage_SET,
-        detected_linear_SET, detected_forest_SET, copies_SET, distance_SET, duplicates_SET.
+    numbers : for each set ("real" for the control): structure_SET, structure_within_SET, precision_SET, recall_SET,
+        density_SET, coverage_SET, detected_linear_SET, detected_forest_SET, copies_SET, distance_SET, duplicates_SET.
     labels : the same keys -> words.
     structure_rows, manifold_rows, detected_rows : for `plots.intervals`: label, group, value, low, high, n.
     distances : set -> distance of each profile to the nearest training one, shape (n,); "real (test)" among them.
@@ -166,6 +167,7 @@ class StructureReport:
 
 WORDS = {
     "structure": "agreement of gene-gene correlations with the real ones",
+    "structure_within": "the same within tissues",
     "precision": "precision: share that lie among real ones",
     "recall": "recall: share of real ones that lie among them",
     "density": "density (1 for real ones)",
@@ -178,7 +180,13 @@ WORDS = {
 }
 
 
-SHORT = {"density": "density (1 for real)", "detected_linear": "logistic regression", "detected_forest": "forest"}
+SHORT = {
+    "structure": "all samples",
+    "structure_within": "within tissues",
+    "density": "density (1 for real)",
+    "detected_linear": "logistic regression",
+    "detected_forest": "forest",
+}
 
 
 def structure_report(
@@ -188,6 +196,8 @@ def structure_report(
     *,
     groups_train: ArrayLike,
     groups: ArrayLike,
+    tissues_train: ArrayLike,
+    tissues: ArrayLike,
     columns: NDArray[np.intp] | None = None,
     n_boot: int = 200,
     seed: int = 0,
@@ -201,6 +211,8 @@ def structure_report(
     made : name -> one made profile for each held-out sample, shape (n, genes); draws, not means, where a model has both. Not
         on samples that a model's own noise or residues were measured on: its draws would be theirs.
     groups_train, groups : split group of each.
+    tissues_train, tissues : tissue of each; where several are mixed, their difference is most of the gene-gene correlations,
+        which are therefore also compared within tissues (each tissue's mean taken off, in every set by itself).
     columns : genes for the gene-gene correlations, by training samples; None: the first 500 columns.
     n_boot, seed : of the intervals, the folds and the forest.
 
@@ -235,22 +247,16 @@ def structure_report(
     table: dict[str, dict[str, str]] = {}
     for name, values in sets.items():
         mine = control_units if name == CONTROL else units
-        if name == CONTROL:
-            structure = jackknife(
-                lambda part: correlation_agreement(part[:, chosen], control[:, chosen]), np.asarray(real), groups=units
-            )
-        else:
-            structure = jackknife(
-                lambda one, other: correlation_agreement(one[:, chosen], other[:, chosen]),
-                np.asarray(real),
-                values,
-                groups=units,
-            )
+        own = (np.asarray(tissues_train) if name == CONTROL else np.asarray(tissues)).astype(str)
+        own = own[rows] if name == CONTROL else own
+        pairs = (np.asarray(real)[:, chosen], np.asarray(values)[:, chosen])
+        inside = (within(pairs[0], tissues), within(pairs[1], own))
+        structure, structure_within = (_agreement(a, b, units, paired=name != CONTROL) for a, b in (pairs, inside))
         k = min(5, len(real) - 1)
         cover = manifold(points[REAL], points[name], k=k, groups_real=units, groups_fake=mine, n_boot=n_boot, seed=seed)
         told = detectability(real, values, groups_real=units, groups_made=mine, seed=seed, n_boot=n_boot)
         repeated = share_interval(duplicates(points[REAL], points[name]), mine, n_boot=n_boot, seed=seed)
-        found = {"structure": structure, **cover.numbers()}
+        found = {"structure": structure, "structure_within": structure_within, **cover.numbers()}
         found |= {"detected_linear": told["linear"], "detected_forest": told["forest"], "duplicates": repeated}
         if name != CONTROL:
             found |= {kind: nearest.numbers[f"{kind}_{key_of(name)}"] for kind in ("copies", "distance")}
@@ -266,6 +272,13 @@ def structure_report(
     frame = pd.DataFrame.from_dict(table, orient="index").fillna("-").rename_axis("profiles")
     frames = [pd.DataFrame(rows).astype({"value": float, "low": float, "high": float}) for rows in charts.values()]
     return StructureReport(numbers, labels, frames[0], frames[1], frames[2], dict(nearest.distances), frame, unit)
+
+
+def _agreement(real: NDArray[Any], made: NDArray[Any], units: NDArray[np.str_], *, paired: bool) -> Interval:
+    """Agreement with its interval over held-out groups; a control's profiles are of other patients, and stay."""
+    if paired:
+        return jackknife(correlation_agreement, real, made, groups=units)
+    return jackknife(lambda part: correlation_agreement(part, made), real, groups=units)
 
 
 def area_under_curve(truth: NDArray[Any], said: NDArray[Any]) -> float:

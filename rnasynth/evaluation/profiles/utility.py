@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -30,6 +31,7 @@ REAL = "real profiles (ceiling)"
 TEXT = "text alone (control)"
 FEATURES = "tile features alone (control)"
 CLASSIFIERS = ("linear", "forest")
+COMPONENTS = 50  # of what a logistic regression is trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +152,8 @@ def _answers(
     model: Any
     if kind == "linear":
         penalised = LogisticRegression(C=10.0 if words else 0.1, class_weight="balanced", max_iter=2000)
-        model = penalised if words else make_pipeline(StandardScaler(), penalised)
+        reduction = PCA(min(COMPONENTS, len(x) - 1, x.shape[1]), random_state=seed, svd_solver="randomized")
+        model = penalised if words else make_pipeline(StandardScaler(), reduction, penalised)
     else:
         model = ExtraTreesClassifier(100, class_weight="balanced", random_state=seed, n_jobs=1)
     if len(set(y.tolist())) < 2:

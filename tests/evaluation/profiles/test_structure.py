@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.profiles import structure
 from rnasynth.evaluation.profiles.baselines import mean_profile
+from rnasynth.evaluation.profiles.genes import within
 from rnasynth.evaluation.profiles.structure import CONTROL
 from tests.evaluation.profiles.made import world
 
@@ -38,10 +39,11 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
 
 def test_jackknife_of_a_mean_has_its_closed_form_and_drops_whole_groups() -> None:
     values = np.random.default_rng(0).normal(size=50)
-    found = structure.jackknife(lambda part: float(part.mean()), values, groups=np.arange(50))
+    found = structure.jackknife(lambda part: float(part.mean()), values, groups=[f"{row:02d}" for row in range(50)])
     error = values.reshape(2, 25).mean(axis=0).std(ddof=1) / 5  # 25 blocks of two
     assert (found.low, found.high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error))
-    doubled = structure.jackknife(lambda part: float(part.mean()), np.repeat(values, 2), groups=np.repeat(np.arange(50), 2))
+    names = np.repeat([f"{row:02d}" for row in range(50)], 2)
+    doubled = structure.jackknife(lambda part: float(part.mean()), np.repeat(values, 2), groups=names)
     assert (doubled.low, doubled.high) == pytest.approx((found.low, found.high)) and doubled.n == 50
 
 
@@ -74,8 +76,18 @@ def test_the_report_catches_copies_collapse_and_lost_structure_and_passes_real_p
         "copies": mean_profile(train).sample(test.inputs, 1)[:, 0],
         "collapsed": np.repeat(fresh.z[:3], 20, axis=0) + 0.01 * genes_shuffled(fresh.z),
         "no structure": genes_shuffled(fresh.z),
+        "tissue alone": fresh.z - within(fresh.z, fresh.tissues) + genes_shuffled(within(fresh.z, fresh.tissues)),
     }
-    found = structure.structure_report(train.z, test.z, sets, groups_train=train.groups, groups=test.groups, n_boot=50)
+    found = structure.structure_report(
+        train.z,
+        test.z,
+        sets,
+        groups_train=train.groups,
+        groups=test.groups,
+        tissues_train=train.tissues,
+        tissues=test.tissues,
+        n_boot=50,
+    )
     numbers = found.numbers
     assert numbers["copies_copies"].low > 0.9 and numbers["copies_right"].high < 0.1
     assert numbers["distance_copies"].value < 0.01 and abs(numbers["distance_right"].value - 1) < 0.2
@@ -83,20 +95,36 @@ def test_the_report_catches_copies_collapse_and_lost_structure_and_passes_real_p
     assert numbers["coverage_collapsed"].high < 0.5 < numbers["coverage_right"].low
     assert numbers["recall_collapsed"].value < numbers["recall_right"].low
     assert abs(numbers["structure_no_structure"].value) < 0.2 < 0.6 < numbers["structure_right"].low
+    assert numbers["structure_tissue_alone"].low > 0.4 and abs(numbers["structure_within_tissue_alone"].value) < 0.2
+    assert numbers["structure_within_right"].low > 0.4
     assert numbers["detected_forest_right"].low < 0.55
     for kind in ("structure", "precision", "coverage", "detected_forest"):
         control, right = numbers[f"{kind}_real"], numbers[f"{kind}_right"]
         assert control.low < right.high and right.low < control.high
     assert set(numbers) == set(found.labels) and list(found.table.index) == [CONTROL, *sets]
-    assert set(found.structure_rows["label"]) == {CONTROL, *sets} and len(found.manifold_rows) == 4 * 5
+    assert set(found.structure_rows["label"]) == {CONTROL, *sets} and len(found.manifold_rows) == 4 * 6
 
 
 def test_a_held_out_patient_in_training_is_an_error() -> None:
     train, _ = world(30, "train")
     with pytest.raises(SplitError, match="split group"):
         structure.structure_report(
-            train.z, train.z[:10], {"model": train.z[:10]}, groups_train=train.groups, groups=train.groups[:10]
+            train.z,
+            train.z[:10],
+            {"model": train.z[:10]},
+            groups_train=train.groups,
+            groups=train.groups[:10],
+            tissues_train=train.tissues,
+            tissues=train.tissues[:10],
         )
     test, _ = world(10, "test")
     with pytest.raises(InputError, match="profiles of model"):
-        structure.structure_report(train.z, test.z, {"model": test.z[:5]}, groups_train=train.groups, groups=test.groups)
+        structure.structure_report(
+            train.z,
+            test.z,
+            {"model": test.z[:5]},
+            groups_train=train.groups,
+            groups=test.groups,
+            tissues_train=train.tissues,
+            tissues=test.tissues,
+        )

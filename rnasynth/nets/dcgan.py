@@ -39,7 +39,8 @@ class PixelNorm(nn.Module):
     """Divide each pixel's channel vector by its root mean square (Karras et al. 2018, section 4.2); no batch statistics."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        return maps * torch.rsqrt(maps.square().mean(dim=1, keepdim=True) + 1e-8)
+        wide = maps.float() if maps.dtype == torch.float16 else maps  # there squares overflow, and 1e-8 is 0
+        return maps * torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + 1e-8).to(maps.dtype)
 
 
 def _norm(kind: Norm, channels: int) -> nn.Module:
@@ -99,7 +100,7 @@ class Generator(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Shape (B, input_dim) -> (B, 3, image_px, image_px) in (-1, 1)."""
-        return torch.tanh(self.blocks(self.first_norm(self.first(inputs[:, :, None, None]))))
+        return torch.tanh(self.blocks(self.first_norm(_from_one_pixel(self.first, inputs))))
 
 
 class Critic(nn.Module):
@@ -157,7 +158,7 @@ class Critic(nn.Module):
     def judge(self, tiles: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return scores (B,) and, where the critic regresses, the condition it reads from the tiles (B, condition_dim)."""
         maps = self.trunk(tiles)
-        scores = self.score(maps).flatten()
+        scores = self.score(maps).flatten().float()  # half precision would round their means
         pooled = maps.mean(dim=(2, 3))
         if self.project is not None:
             if condition is None:
@@ -174,11 +175,47 @@ def pixel_spread(tiles: Tensor) -> Tensor:
     return tiles.detach()[:, :, ::4, ::4].flatten(2).float().std(dim=2).mean()
 
 
+class ResizeConvolution(nn.Sequential):
+    """Nearest-neighbour doubling, then a 3 x 3 convolution, computed as the one transposed convolution that it equals.
+
+    Of the nine products of an output pixel with the doubled map, some share their source pixel: four remain. Each output
+    pixel has its own four whatever its place, so that no checkerboard comes with it.
+    """
+
+    #: From a row of 3 weights to the row of 4 of a transposed convolution of stride 2 and padding 1.
+    FOLD = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
+
+    def __init__(self, before: int, after: int, *, bias: bool) -> None:
+        super().__init__(nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(before, after, 3, padding=1, bias=bias))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Shape (B, before, H, W) -> (B, after, 2 H, 2 W)."""
+        convolution = self[1]
+        assert isinstance(convolution, nn.Conv2d)
+        fold = convolution.weight.new_tensor(self.FOLD)
+        with torch.autocast(maps.device.type, enabled=False):
+            folded = convolution.weight.flatten(2) @ torch.kron(fold, fold).T
+        weight = folded.unflatten(2, (4, 4)).transpose(0, 1)
+        return nn.functional.conv_transpose2d(maps, weight, convolution.bias, stride=2, padding=1)
+
+
+def _from_one_pixel(first: nn.ConvTranspose2d, inputs: Tensor) -> Tensor:
+    """Return the transposed convolution of a map of one pixel, (B, in) -> (B, out, k, k), as the matrix product that it is.
+
+    In fp32 whatever the precision: its time goes into reading its weights, which a cast would do twice.
+    """
+    with torch.autocast(inputs.device.type, enabled=False):
+        weight = first.weight.permute(0, 2, 3, 1)  # in whichever order it lies in memory: another would copy it
+        if weight.is_contiguous():
+            maps = (inputs.to(weight.dtype) @ weight.flatten(1)).unflatten(1, weight.shape[1:]).permute(0, 3, 1, 2)
+        else:
+            maps = (inputs.to(weight.dtype) @ first.weight.flatten(1)).unflatten(1, first.weight.shape[1:])
+        return maps if first.bias is None else maps + first.bias.view(-1, 1, 1)
+
+
 def _up(before: int, after: int, upsample: Upsample, bias: bool) -> nn.Module:
     if upsample == "resize":
-        return nn.Sequential(
-            nn.Upsample(scale_factor=2.0, mode="nearest"), nn.Conv2d(before, after, 3, padding=1, bias=bias)
-        )
+        return ResizeConvolution(before, after, bias=bias)
     return nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)
 
 

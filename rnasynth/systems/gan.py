@@ -24,6 +24,7 @@ from torch import Tensor
 
 from rnasynth.config import Config, check_preset
 from rnasynth.engine import Alarm, Noise, Processes, adam, register
+from rnasynth.errors import InputError
 from rnasynth.nets import ada
 from rnasynth.nets.adversarial import (
     between,
@@ -72,6 +73,13 @@ class GANSystem(TileSystem):
         """Build networks for `facts` (see `fitted`)."""
         super().__init__(config, facts)
         levels(config.tile_px)
+        if config.train.compile and config.penalty_weight > 0:
+            raise InputError(
+                "GANConfig.train.compile",
+                expected="false with a gradient penalty",
+                found="true",
+                fix="leave it off: torch.compile does not differentiate twice, which the penalty needs",
+            )
         conditioned = self.condition_dim > 0
         projects = conditioned and config.condition_critic == "projection"
         self.networks["generator"] = Generator(

@@ -168,7 +168,9 @@ def test_cached_tiles_equal_streamed_ones(cohort: Cohort, upstream: Components, 
 #: Losses of the first two steps (critic, critic, generator each), CPU, fp32; a change must be explained and raises
 #: GANSystem.step_version.
 FROZEN: dict[str, list[float]] = {
-    "rna-gan": [6.80507, 5.91668, 0.98063, 4.3377, 2.7785, 0.87814],
+    # since the generator's layers are computed another way (equal in float64: tests/nets/test_dcgan_equal.py) the second
+    # step of rna-gan moved by 1 %: one pixel's norm is so small that its gradient is rounding
+    "rna-gan": [6.80507, 5.91668, 0.98063, 4.29592, 2.77348, 0.88343],
     "label-gan": [8.93841, 6.1285, 1.19261, 5.69021, 4.12665, 1.29225],
     "gan": [0.63555, -0.10133, 1.58219, -1.29465, -1.87308, 3.10087],
 }

@@ -213,12 +213,23 @@ class FlowNet(nn.Module):
     latent : length of the latent.
     conditioner : patients -> (B, condition_dim).
     width, blocks : of the velocity's residual network.
+    dropout : of what the velocity is told of a patient: else it trusts training patients, whom it knows by heart, too much.
     """
 
-    def __init__(self, latent: int, conditioner: nn.Module, condition_dim: int, *, width: int, blocks: int) -> None:
+    def __init__(
+        self,
+        latent: int,
+        conditioner: nn.Module,
+        condition_dim: int,
+        *,
+        width: int,
+        blocks: int,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.conditioner = conditioner
         self.mean = nn.Linear(condition_dim, latent)
+        self.drop = nn.Dropout(dropout)
         self.told = nn.Sequential(nn.Linear(condition_dim + latent + 2 * TIME_WAVES, width), nn.SiLU())
         self.start = nn.Linear(latent, width)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
@@ -238,7 +249,8 @@ class FlowNet(nn.Module):
         `mean` is what the mean's layer says of the patient: the flow may lean on it.
         """
         angles = time[:, None] * self.waves * math.pi
-        told = self.told(torch.cat([condition, mean, angles.sin(), angles.cos()], dim=1))
+        known = self.drop(torch.cat([condition, mean], dim=1))
+        told = self.told(torch.cat([known, angles.sin(), angles.cos()], dim=1))
         hidden = self.start(x)
         for block in self.blocks:
             hidden = block(hidden, told)

@@ -130,6 +130,7 @@ class GemmFlow(PatientSystem):
             config.width,
             width=config.flow_width,
             blocks=config.flow_blocks,
+            dropout=config.flow_dropout,
         )
         self.ema = {"flow": config.ema_decay}
         spread = torch.tensor(facts["latent_sd"])

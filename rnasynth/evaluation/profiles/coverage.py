@@ -111,7 +111,7 @@ class CoverageReport:
 
     Attributes
     ----------
-    numbers : "coverage50_MODEL", "coverage80_...", "coverage95_...": share of values inside; "crps_MODEL";
+    numbers : "coverage50_MODEL", "coverage80_MODEL", "coverage95_MODEL": share of values inside; "crps_MODEL";
         "skill_MODEL": 1 - CRPS over that of `reference` (above 0 is better); "energy_skill_MODEL": the same of whole
         profiles; "width_MODEL": mean width of the 80 % interval, in z-scores.
     labels : the same keys -> words.

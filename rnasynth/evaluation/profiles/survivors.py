@@ -41,10 +41,10 @@ class SurvivalReport:
 
     Attributes
     ----------
-    numbers : "correlation_WHAT_ROUTE" (mean over quantities, within tissues), "shuffled_..." (the same for pairs shuffled
-        within tissues: its mean and the 95 % that chance gives), "share_..." (of quantities that follow: one-sided
-        permutation within tissues, false discovery rate 5 %), "retrieval_..." (rank of the right sample within its tissue by
-        all quantities together; 1 perfect, 0.5 chance). WHAT is `what` of `survivors`.
+    numbers : "correlation_WHAT_ROUTE" (mean over quantities, within tissues); "shuffled_WHAT_ROUTE" (the same for pairs
+        shuffled within tissues: its mean and the 95 % that chance gives); "share_WHAT_ROUTE" (of quantities that follow:
+        one-sided permutation within tissues, false discovery rate 5 %); "retrieval_WHAT_ROUTE" (rank of the right sample
+        within its tissue by all quantities together; 1 perfect, 0.5 chance). WHAT is `what` of `survivors`.
     labels : the same keys -> words.
     table : a row a quantity (gene, cell type, latent dimension): r and "follows" of each route.
     rows : for `plots.intervals`: label (route), group (own or shuffled pairs), value, low, high.

@@ -175,7 +175,8 @@ def cell_reader(
             "cell types", expected="10 training and 2 validation samples with fractions", found=f"{[k.sum() for k in known]}"
         )
     y = [part.to_numpy(float)[rows] for part, rows in zip((fractions_train, fractions_val), known, strict=True)]
-    model = ridge(np.asarray(z_train)[known[0]], y[0], np.asarray(z_val)[known[1]], y[1])
+    x = [np.asarray(z, dtype=np.float64)[rows] for z, rows in zip((z_train, z_val), known, strict=True)]
+    model = ridge(x[0], y[0], x[1], y[1])
     return CellReader(tuple(map(str, fractions_train.columns)), model)
 
 

@@ -45,9 +45,9 @@ from rnasynth.data.held_tiles import hold_tiles
 from rnasynth.evaluation import race
 from rnasynth.evaluation.blinding import blind_tiles
 from rnasynth.evaluation.fidelity.diversity import spread
-from rnasynth.evaluation.fidelity.networks import feature_network
 from rnasynth.evaluation.fidelity.tissues import recall_by_tissue, tissue_shares
 from rnasynth.evaluation.race import studies
+from rnasynth.features.networks import feature_network
 from rnasynth.pages import Page
 from rnasynth.plots import race as race_plots
 

@@ -42,8 +42,8 @@ from rnasynth import plots
 from rnasynth.evaluation.fidelity import map as fidelity_map
 from rnasynth.evaluation.fidelity import sets as fidelity_sets
 from rnasynth.evaluation.fidelity import study as fidelity_study
-from rnasynth.evaluation.fidelity.networks import feature_network, preprocessing_of
 from rnasynth.evaluation.fidelity.reference import Reference
+from rnasynth.features.networks import feature_network, preprocessing_of
 from rnasynth.pages import Page
 from rnasynth.plots.fidelity import tile_pairs
 from rnasynth.systems.training import train_preset

@@ -41,7 +41,7 @@ class PatientConfig(ProfileConfig):
     """How tiles and text are read."""
 
     features: str = "stain-texture"
-    """Feature network, by the name or file that `evaluation.fidelity.networks.feature_network` takes."""
+    """Feature network, by the name or file that `features.networks.feature_network` takes."""
     feature_mpp_um: float = 1.0
     """um/px at which it sees the tiles (never finer than they are); published: 20x, 0.5 um/px."""
     per_sample: int = 256

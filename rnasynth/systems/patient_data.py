@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.data.patients import PatientInputs, patient_inputs, store_mpp
 from rnasynth.engine import Noise
 from rnasynth.errors import InputError
+from rnasynth.features.networks import feature_network
 from rnasynth.nets.gemm import Patients
 from rnasynth.nets.text import EncoderFolder, hashed_words
 from rnasynth.systems.gemm_config import PatientConfig
@@ -141,12 +141,10 @@ class PatientReader:
 
 def cohort_inputs(config: PatientConfig, cohort: Cohort, split: str | None) -> PatientInputs:
     """Return a cohort's samples as a configuration wants them read."""
-    # By name, at the time of the call: feature networks stand in a later row of the library and register no system.
-    networks = importlib.import_module("rnasynth.evaluation.fidelity.networks")
     px = None
     if cohort.tiles is not None:
         px = max(1, min(cohort.tiles.tile_px, round(cohort.tiles.tile_px * store_mpp(cohort.tiles) / config.feature_mpp_um)))
-    network = networks.feature_network(config.features)
+    network = feature_network(config.features)
     return patient_inputs(cohort, network, split=split, per_sample=config.per_sample, px=px)
 
 

@@ -21,8 +21,8 @@ from rnasynth.config import config_hash
 from rnasynth.engine import load_tensors, save_tensors
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.distances import frechet_distance
-from rnasynth.evaluation.fidelity.networks import preprocessing_of
 from rnasynth.features import FeatureNetwork, FeatureStats
+from rnasynth.features.networks import preprocessing_of
 
 FORMAT = 1
 MUST_AGREE = ("network", "preprocessing", "tile_px", "mpp_um", "restained")

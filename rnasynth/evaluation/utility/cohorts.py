@@ -21,8 +21,8 @@ from rnasynth.data.external import BATCH_SHIFT, NOT_MEASURED, externals_of
 from rnasynth.data.genes import align
 from rnasynth.data.simulate import SimulationConfig, draw_stain, simulate_profiles, stored_config, transmit, unmix
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.networks import RELEASED
 from rnasynth.evaluation.stats import evenly_spaced
+from rnasynth.features.networks import RELEASED
 
 OTHER_SEED = 1000  # added to the cohort's seed: other patients of the same biology
 SECTION = "C1"  # of her2st, whose counts and proportions are published without an image

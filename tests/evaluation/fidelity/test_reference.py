@@ -12,15 +12,15 @@ import torch
 
 from rnasynth.errors import InputError, RnasynthError, RunError
 from rnasynth.evaluation.fidelity.manifold import inception_score
-from rnasynth.evaluation.fidelity.networks import (
+from rnasynth.evaluation.fidelity.reference import Reference
+from rnasynth.features import FeatureNetwork, StainTexture, extract
+from rnasynth.features.networks import (
     RELEASED,
     InceptionFeatures,
     feature_network,
     preprocessing_of,
     save_inception,
 )
-from rnasynth.evaluation.fidelity.reference import Reference
-from rnasynth.features import FeatureNetwork, StainTexture, extract
 from rnasynth.nets.inception import InceptionV3
 
 FACTS = {"tile_px": 32, "mpp_um": 2.0, "cohort": "simulated", "split": "test", "store": "abc"}

@@ -22,7 +22,7 @@ from torch import Tensor
 from rnasynth import files
 from rnasynth.engine import load_tensors, save_tensors
 from rnasynth.errors import InputError
-from rnasynth.features import FeatureNetwork, StainTexture, TorchFeatures
+from rnasynth.features.tiles import FeatureNetwork, StainTexture, TorchFeatures
 from rnasynth.nets.inception import FEATURES, InceptionV3, convert, prepare
 from rnasynth.runs import load_run
 

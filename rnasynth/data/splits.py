@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rnasynth import files
 from rnasynth.errors import InputError, SplitError
@@ -203,3 +204,16 @@ def stored_splits(path: Path, obs: pd.DataFrame, make: pd.Series) -> pd.Series:
             fix="remove the file to split anew; runs trained before are then of another cohort",
         )
     return splits
+
+
+def evenly_spaced(total: int, limit: int) -> NDArray[np.int64]:
+    """Return at most `limit` (1 or more) of the rows 0 to `total` - 1, evenly spaced and in order, shape (n,).
+
+    Examples
+    --------
+    >>> evenly_spaced(9, 3).tolist(), evenly_spaced(2, 3).tolist(), evenly_spaced(0, 3).tolist()
+    ([0, 4, 8], [0, 1], [])
+    """
+    if total < 1:
+        return np.zeros(0, dtype=np.int64)
+    return np.unique(np.linspace(0, total - 1, max(1, min(limit, total))).round().astype(np.int64))

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.area import haematoxylin_area
 from rnasynth.evaluation.conditioning.experiment import with_tiles
@@ -27,7 +28,7 @@ from rnasynth.evaluation.fidelity.distances import frechet_distance
 from rnasynth.evaluation.fidelity.sets import TileSet, real_tiles
 from rnasynth.evaluation.fidelity.study import scaler
 from rnasynth.evaluation.sampling_map import BOUNDS, MEASURES, SamplingMap, jackknife
-from rnasynth.evaluation.stats import Interval, evenly_spaced, spearman
+from rnasynth.evaluation.stats import Interval, spearman
 from rnasynth.features import FeatureNetwork, StainTexture, extract, same_stain
 
 KEY = "unet"  # of a diffusion stage's network, whose evaluations are counted

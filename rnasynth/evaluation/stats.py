@@ -17,6 +17,7 @@ import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 from statsmodels.stats.proportion import proportion_confint
 
+from rnasynth.data.splits import evenly_spaced as evenly_spaced
 from rnasynth.errors import InputError
 
 Statistic = Callable[..., float]
@@ -247,8 +248,3 @@ def _bca(
 
 def _finite_or_none(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def evenly_spaced(total: int, limit: int) -> NDArray[np.int64]:
-    """Return at most `limit` (1 or more) of the rows 0 to `total` - 1, evenly spaced and in order, shape (n,)."""
-    return np.unique(np.linspace(0, total - 1, max(1, min(limit, total))).round().astype(np.int64))

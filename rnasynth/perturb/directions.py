@@ -20,6 +20,7 @@ from sklearn.linear_model import RidgeCV
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.simulate import CELL_TYPES, stored_config, tiles_with_more
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.engine import mixed_seed
 from rnasynth.errors import InputError
 from rnasynth.evaluation.cells.nuclei import resampled
@@ -27,7 +28,6 @@ from rnasynth.evaluation.conditioning.experiment import first_in_turn
 from rnasynth.evaluation.deconvolution.checks import fractions_of, join_types
 from rnasynth.evaluation.deconvolution.follow import CLASSES
 from rnasynth.evaluation.deconvolution.readers import FractionReader, TileReader, mpp_at, real_tiles, with_tiles
-from rnasynth.evaluation.stats import evenly_spaced
 from rnasynth.perturb.direction_report import Controls, Differences, DirectionReport, Moved, report_of
 from rnasynth.perturb.pure import spaced, with_fractions
 from rnasynth.systems.generation import TileGenerator

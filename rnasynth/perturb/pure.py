@@ -12,6 +12,7 @@ from anndata import AnnData
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.genes import dense
 from rnasynth.data.simulate import CELL_TYPES, stored_config, tiles_with_more
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.evaluation.cells.nuclei import resampled
 from rnasynth.evaluation.deconvolution.checks import fractions_of, join_types
 from rnasynth.evaluation.deconvolution.follow import CLASSES
@@ -19,7 +20,7 @@ from rnasynth.evaluation.deconvolution.group_mode import CellTypeProfiles, cell_
 from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content
 from rnasynth.evaluation.deconvolution.readers import TileReader, mpp_at, with_tiles
 from rnasynth.evaluation.deconvolution.signatures import PER_MILLION
-from rnasynth.evaluation.stats import Interval, evenly_spaced, resampling_units
+from rnasynth.evaluation.stats import Interval, resampling_units
 from rnasynth.perturb.effects import CHUNK, TileGenerator, with_index
 from rnasynth.perturb.report import by_sample, mean_intervals
 

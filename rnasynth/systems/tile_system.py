@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rnasynth.config import Config
 from rnasynth.data.cohort import Cohort, TileDataset
 from rnasynth.data.pixels import to_uint8
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.engine import System, mixed_seed
 from rnasynth.errors import InputError
 from rnasynth.systems.tile_data import ConditionedTiles
@@ -149,7 +150,7 @@ def watched_rows(cohort: Cohort) -> list[tuple[int, str]]:
     obs = cohort.profiles.obs
     rows = np.flatnonzero((obs["split"] == "val").to_numpy())
     rows = rows[np.argsort(obs["tissue"].astype(str).to_numpy()[rows], kind="stable")]
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, WATCHED_SAMPLES).round().astype(int))] if len(rows) else rows
+    chosen = rows[evenly_spaced(len(rows), WATCHED_SAMPLES)]
     return [(int(row), str(cohort.profiles.obs_names[row])) for row in chosen]
 
 

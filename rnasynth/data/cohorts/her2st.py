@@ -76,7 +76,7 @@ def build(
     unpaired = sorted(s for s in present["counts"] if SECTION.match(s) and s not in whole)
     if profiles == "all" and unpaired:
         genes = list(dict.fromkeys(gene for part in parts for gene in part.var_names))
-        parts += [_unpaired(sources.folder, section, dropped, genes) for section in unpaired]
+        parts += [unpaired_section(sources.folder, section, dropped, genes) for section in unpaired]
         notes.append(f"Spots without tiles, of {len(unpaired)} sections: {listed(unpaired)}.")
     elif unpaired:
         notes.append(f"Left out, as their images are missing: {listed(unpaired)}.")
@@ -85,7 +85,10 @@ def build(
     notes += [f"{count} spots dropped: {reason}." for reason, count in sorted(dropped.items()) if count]
     adata = stack(parts)
     splits, split_by, banner = _splits(adata.obs, paired)
-    path, mpp_um = sources.folder / "images" / f"{paired[0]}.jpg", grid_mpp_um(_spots(sources.folder, paired[0]), paired[0])
+    path, mpp_um = (
+        sources.folder / "images" / f"{paired[0]}.jpg",
+        grid_mpp_um(spots_of(sources.folder, paired[0]), paired[0]),
+    )
     return Built(
         profiles=adata, banner=banner, notes=notes, splits=splits, split_by=split_by, stratify=None, section=(path, mpp_um)
     )
@@ -117,7 +120,13 @@ def grid_mpp_um(spots: pd.DataFrame, section: str) -> float:
     return PITCH_UM / float(np.sqrt(abs(np.linalg.det(affine[:2]))))
 
 
-def _spots(folder: Path, section: str) -> pd.DataFrame:
+def spots_of(folder: Path, section: str) -> pd.DataFrame:
+    """Return the published table of a section's spots: place on the grid and pixel of the image, indexed "XxY".
+
+    Raises
+    ------
+    InputError : a column is missing.
+    """
     path = folder / "spots" / f"{section}_selection.tsv"
     table = pd.read_csv(path, sep="\t")
     wanted = {"x", "y", "new_x", "new_y", "pixel_x", "pixel_y", "selected"}
@@ -129,7 +138,7 @@ def _spots(folder: Path, section: str) -> pd.DataFrame:
 
 def _section(folder: Path, store: Path, section: str, dropped: dict[str, int]) -> AnnData:
     """One section: its spots' profiles, with a tile each in the store (a finished one is not cut again)."""
-    spots = _spots(folder, section)
+    spots = spots_of(folder, section)
     mpp_um = grid_mpp_um(spots, section)
     adata = read_expression(folder / "counts" / f"{section}.tsv.gz", kind="spots")
     counts = pd.Series(dense(adata).sum(1), index=adata.obs["spot"].astype(str))
@@ -166,8 +175,16 @@ def _cut(slide: object, grid: pd.DataFrame, store: Path, section: str) -> None:
         writer.finish()
 
 
-def _unpaired(folder: Path, section: str, dropped: dict[str, int], genes: list[str]) -> AnnData:
-    """Profiles of a section without an image, of the genes that the sections with images have."""
+def unpaired_section(folder: Path, section: str, dropped: dict[str, int], genes: list[str]) -> AnnData:
+    """Return the profiles of a section without an image.
+
+    Parameters
+    ----------
+    folder : of the cohort's files, with `counts` and `proportions`.
+    section : its name, the patient's letter first.
+    dropped : reason -> spots left out; those of this section are added.
+    genes : that the sections with images have; others are left out.
+    """
     adata = read_expression(folder / "counts" / f"{section}.tsv.gz", kind="spots", genes=genes)
     total = dense(adata).sum(1)
     enough = total >= MIN_COUNTS

@@ -14,7 +14,7 @@ from anndata import AnnData
 
 from rnasynth.config import data_folder
 from rnasynth.data.cohort import Cohort
-from rnasynth.data.cohorts.her2st import ONE_TUMOUR_SPLIT, _spots, grid_mpp_um
+from rnasynth.data.cohorts.her2st import ONE_TUMOUR_SPLIT, grid_mpp_um, spots_of
 from rnasynth.data.manifests import fetch
 from rnasynth.data.tiles import finish_store
 from rnasynth.data.tiling import tile_slides
@@ -48,7 +48,7 @@ def load_sections(*, mirror: Path | None = None, folder: Path | None = None, pro
     fetch("slides", to=base / "slides", mirror=mirror, progress=progress, only=[f"{FREE_SLIDE}.svs"])
     home = base / "sections"
     for section in SECTIONS:
-        mpp_um = grid_mpp_um(_spots(base / "her2st", section), section)
+        mpp_um = grid_mpp_um(spots_of(base / "her2st", section), section)
         path = base / "her2st" / "images" / f"{section}.jpg"
         tile_slides([path], home / "tiles", TileConfig(), slide_mpp=mpp_um, progress=progress, patient_of={section: section})
     free = base / "slides" / f"{FREE_SLIDE}.svs"

@@ -22,10 +22,10 @@ from sklearn.preprocessing import StandardScaler
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.genes import dense
 from rnasynth.data.pixels import resize
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.area_report import AreaReport, area_report
 from rnasynth.evaluation.conditioning.experiment import with_tiles
-from rnasynth.evaluation.stats import evenly_spaced
 
 RED_ABOVE, BLUE_ABOVE = 0.6, 0.15  # optical density, natural logarithm: stained by haematoxylin, and not by eosin alone
 N_GENES = 1000  # of largest variance among the training samples, for ridge regression from the profile

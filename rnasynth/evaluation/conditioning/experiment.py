@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.proof import ConditioningProof
 from rnasynth.evaluation.conditioning.retrieval import (
@@ -25,7 +26,7 @@ from rnasynth.evaluation.conditioning.retrieval import (
     tissue_right,
     within_distance,
 )
-from rnasynth.evaluation.stats import Interval, bootstrap, evenly_spaced, permutation_p, resampling_units
+from rnasynth.evaluation.stats import Interval, bootstrap, permutation_p, resampling_units
 from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, extract, same_stain
 
 Generate = Callable[..., NDArray[np.uint8]]

@@ -17,10 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.conditioning.experiment import with_tiles
 from rnasynth.evaluation.fidelity.stains import Colours, angle, stain_vectors
-from rnasynth.evaluation.stats import Interval, evenly_spaced, resampling_units
+from rnasynth.evaluation.stats import Interval, resampling_units
 from rnasynth.features import same_stain
 
 CHANNELS = ("red", "green", "blue")

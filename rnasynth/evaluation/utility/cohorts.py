@@ -16,12 +16,12 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort, load_cohort
-from rnasynth.data.cohorts.her2st import _unpaired
+from rnasynth.data.cohorts.her2st import unpaired_section
 from rnasynth.data.external import BATCH_SHIFT, NOT_MEASURED, externals_of
 from rnasynth.data.genes import align
 from rnasynth.data.simulate import SimulationConfig, draw_stain, simulate_profiles, stored_config, transmit, unmix
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError
-from rnasynth.evaluation.stats import evenly_spaced
 from rnasynth.features.networks import RELEASED
 
 OTHER_SEED = 1000  # added to the cohort's seed: other patients of the same biology
@@ -127,7 +127,7 @@ def _other_section(cohort: Cohort, most: int, seed: int) -> ExternalCohort:
     folder = cohort.folder.parent / "her2st"
     genes = [str(name) for name in cohort.profiles.var_names]
     # A section's table lists only genes with a count in it: the others were counted zero times, and are not missing.
-    complete = align(_unpaired(folder, SECTION, {}, genes), genes, missing="zero")
+    complete = align(unpaired_section(folder, SECTION, {}, genes), genes, missing="zero")
     known = (complete.obs["tissue"].astype(str) != "unknown").to_numpy()
     complete = complete[np.flatnonzero(known)].copy()
     complete = complete[evenly_spaced(complete.n_obs, most)].copy()

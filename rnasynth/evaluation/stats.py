@@ -21,6 +21,7 @@ from rnasynth.data.splits import evenly_spaced as evenly_spaced
 from rnasynth.errors import InputError
 
 Statistic = Callable[..., float]
+FEWEST_GROUPS = 3  # below which an interval over groups says next to nothing
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,22 @@ def resampling_units(groups: ArrayLike) -> tuple[NDArray[np.str_], str]:
     if len(np.unique(names)) > 1:
         return names, "split groups"
     return np.arange(len(names)).astype(str), "samples of one split group"
+
+
+def groups_if_enough(groups: ArrayLike) -> NDArray[np.str_] | None:
+    """Return one id a row for `bootstrap(groups=)` where there are three groups or more, else None: rows are resampled.
+
+    An interval from two groups has three different resamples; one over rows is too narrow, and its `method` says so.
+    """
+    names = np.asarray(groups).astype(str)
+    return names if len(np.unique(names)) >= FEWEST_GROUPS else None
+
+
+def mean_of_known(values: ArrayLike) -> float:
+    """Mean of the finite values; NaN, silently, where there are none."""
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def permutation_p(

@@ -16,6 +16,8 @@ from rnasynth.evaluation.stats import (
     Interval,
     binomial_interval,
     bootstrap,
+    groups_if_enough,
+    mean_of_known,
     permutation_p,
     resampling_units,
     spearman,
@@ -151,3 +153,12 @@ def test_one_held_out_group_is_resampled_by_its_samples_and_says_so() -> None:
     assert list(several) == ["a", "a", "b"] and unit == "split groups"
     one, unit = resampling_units(["a", "a", "a"])
     assert len(set(one)) == 3 and unit == "samples of one split group"
+
+
+def test_rows_are_resampled_where_groups_are_fewer_than_three() -> None:
+    assert groups_if_enough(["a", "b", "b"]) is None
+    assert np.asarray(groups_if_enough([1, 2, 3])).tolist() == ["1", "2", "3"]
+
+
+def test_values_that_are_not_known_are_left_out_of_a_mean() -> None:
+    assert mean_of_known([1.0, math.nan, 3.0]) == 2.0 and math.isnan(mean_of_known([math.nan]))

@@ -18,7 +18,7 @@ from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.manifold import squared_distances
 from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.fidelity.sets import TileSet
-from rnasynth.evaluation.stats import Interval, bootstrap
+from rnasynth.evaluation.stats import Interval, bootstrap, mean_of_known
 from rnasynth.features import FeatureStats
 
 
@@ -70,28 +70,27 @@ def spread(sets: Mapping[str, TileSet], scale: FeatureStats, *, n_boot: int = 30
     unit = "patients" if all(_owners_enough(each.tissues, each.patients) for each in sets.values()) else "samples"
     rows: list[dict[str, Any]] = []
     for name, each in sets.items():
-        means, tissues = _between_means(each, each.patients if unit == "patients" else each.samples, scale)
+        means, tissues, owners = _between_means(each, each.patients if unit == "patients" else each.samples, scale)
         same = tissues[:, None] == tissues[None]
 
         def within(chosen: NDArray[np.intp], means: NDArray[np.float64] = means) -> float:
-            return _mean(means[chosen, chosen])
+            return mean_of_known(means[chosen, chosen])
 
         def between(chosen: NDArray[np.intp], means: NDArray[np.float64] = means, same: NDArray[np.bool_] = same) -> float:
             pairs = same[np.ix_(chosen, chosen)] & (chosen[:, None] != chosen[None])
-            return _mean(means[np.ix_(chosen, chosen)][pairs])
+            return mean_of_known(means[np.ix_(chosen, chosen)][pairs])
 
         def ratio(chosen: NDArray[np.intp], within: Any = within, between: Any = between) -> float:
             inside = within(chosen)
             return between(chosen) / inside if inside > 0 else float("nan")
 
-        owners = np.arange(len(tissues))
         found = {
-            key: bootstrap(call, owners, n_boot=n_boot, seed=seed)
+            key: bootstrap(call, np.arange(len(tissues)), groups=owners, n_boot=n_boot, seed=seed)
             for key, call in (("within", within), ("between", between), ("ratio", ratio))
         }
         if not np.isfinite(found["between"].value):
             raise InputError(f"tiles, {name}", expected="two samples of one tissue", found="fewer")
-        rows.append({"set": name, **found, "n": len(owners)})
+        rows.append({"set": name, **found, "n": len(np.unique(owners))})
     words = {
         "within": f"mean distance of two tiles within one of the {unit}",
         "between": f"mean distance of two tiles of two {unit} of the same tissue",
@@ -108,8 +107,8 @@ def spread(sets: Mapping[str, TileSet], scale: FeatureStats, *, n_boot: int = 30
 
 def _between_means(
     tiles: TileSet, owners: NDArray[np.str_], scale: FeatureStats
-) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
-    """Return mean distances of tiles by pair of (owner, tissue), NaN across tissues and without a pair; and the tissues."""
+) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.str_]]:
+    """Return mean distances of tiles by pair of (owner, tissue), NaN across tissues and without a pair; tissues; owners."""
     points = scale.scaled(tiles.features[scale.network])
     keys = np.array([f"{tissue}\t{owner}" for tissue, owner in zip(tiles.tissues, owners, strict=True)])
     names, first, number = np.unique(keys, return_index=True, return_inverse=True)
@@ -124,16 +123,11 @@ def _between_means(
         sums, counts = member @ distances @ member.T, np.outer(member.sum(axis=1), member.sum(axis=1))
         counts[np.diag_indices_from(counts)] -= member.sum(axis=1)  # a tile with itself is no pair
         means[np.ix_(mine, mine)] = np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)
-    return means, tissues
+    return means, tissues, owners[first]
 
 
 def _owners_enough(tissues: NDArray[np.str_], owners: NDArray[np.str_]) -> bool:
     return all(len(np.unique(owners[tissues == tissue])) >= 2 for tissue in np.unique(tissues))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _ends(interval: Interval) -> tuple[float, float, float]:

@@ -20,8 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnasynth.engine import seeded
 from rnasynth.errors import InputError
-from rnasynth.evaluation.stats import Interval, bootstrap
-from rnasynth.nets.dcgan import Generator
+from rnasynth.evaluation.stats import Interval, bootstrap, mean_of_known
+from rnasynth.nets.dcgan import Generator, Norm, Upsample
 
 PERIODS = (2, 4)  # px; a period of 8 px is already that of nuclei at the demo's um/px
 
@@ -160,7 +160,7 @@ def compare_spectra(
                 {
                     "set": name,
                     "period": period,
-                    "share": bootstrap(_mean, shares, groups=groups, n_boot=300),
+                    "share": bootstrap(mean_of_known, shares, groups=groups, n_boot=300),
                     "excess": checkerboard_excess(tiles, period=period, groups=groups),
                     "flat": flat_share(tiles.shape[1], period),
                     "n": len(tiles),
@@ -170,14 +170,22 @@ def compare_spectra(
 
 
 def untrained_tiles(
-    upsample: Any, *, px: int = 32, width: int = 12, norm: Any = "pixel", networks: int = 8, tiles: int = 16, seed: int = 0
+    upsample: Upsample,
+    *,
+    px: int = 32,
+    width: int = 12,
+    norm: Norm = "pixel",
+    networks: int = 8,
+    tiles: int = 16,
+    seed: int = 0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Make tiles with generators that were never trained: the checkerboard that the network's form alone gives.
 
     Parameters
     ----------
-    upsample : "resize" or "transposed", as of `nets.dcgan.Generator`; width and norm likewise.
+    upsample, px, width, norm : as of `nets.dcgan.Generator`.
     networks, tiles : generators, each of other first weights, and tiles of each.
+    seed : of the first weights and the noise.
 
     Returns
     -------
@@ -193,8 +201,3 @@ def untrained_tiles(
         stretched = centred / centred.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-9)
         parts.append((stretched * 63.0 + 128.0).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
     return np.concatenate(parts), np.repeat(np.arange(networks), tiles)
-
-
-def _mean(shares: NDArray[np.float64]) -> float:
-    known = shares[np.isfinite(shares)]
-    return float(known.mean()) if len(known) else float("nan")

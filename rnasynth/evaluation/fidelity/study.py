@@ -23,7 +23,7 @@ from rnasynth.evaluation.fidelity.distances import frechet_distance, kid
 from rnasynth.evaluation.fidelity.manifold import NEIGHBOURS, manifold
 from rnasynth.evaluation.fidelity.memorisation import REAL, MemorisationReport, key_of, memorisation, turned
 from rnasynth.evaluation.fidelity.sets import TileSet
-from rnasynth.evaluation.stats import Interval
+from rnasynth.evaluation.stats import Interval, groups_if_enough
 from rnasynth.features import FeatureStats
 
 FLOOR = "real, other patients"
@@ -258,7 +258,7 @@ def cover(
     rows = []
     for name, each in {FLOOR: train, **{name: several[0] for name, several in generated.items()}}.items():
         mine = _part(each, network, scale, "", n, seed)
-        owners = _several(held_out[1]), _several(mine[1])
+        owners = groups_if_enough(held_out[1]), groups_if_enough(mine[1])
         report = manifold(held_out[0], mine[0], k=k, seed=seed, groups_real=owners[0], groups_fake=owners[1])
         rows += [{"label": label, "group": name, **value.to_dict()} for label, value in report.numbers().items()]
     return pd.DataFrame(rows).sort_values("label", key=lambda c: c.map(list(report.numbers()).index), kind="stable")
@@ -326,8 +326,3 @@ def _kernel(
 
 def _range(values: Sequence[float], what: str) -> Interval:
     return Interval(float(np.mean(values)), min(values), max(values), len(values), f"mean and range of {what}")
-
-
-def _several(patients: NDArray[np.str_]) -> NDArray[np.str_] | None:
-    """Patients, where there are three or more; else tiles have to be resampled."""
-    return patients if len(set(patients.tolist())) >= 3 else None

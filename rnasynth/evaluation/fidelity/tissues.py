@@ -20,7 +20,7 @@ from rnasynth.evaluation.fidelity.manifold import NEIGHBOURS, recalled, squared_
 from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.fidelity.sets import TileSet
 from rnasynth.evaluation.fidelity.study import FLOOR
-from rnasynth.evaluation.stats import Interval, bootstrap
+from rnasynth.evaluation.stats import Interval, bootstrap, groups_if_enough
 from rnasynth.features import FeatureStats
 
 MISSING_SHARE = 0.25  # a tissue counts as missing where its recall lies below this share of the floor's
@@ -53,12 +53,7 @@ class TissueRecall:
 
     def rows(self) -> pd.DataFrame:
         """Return label (tissue), group (set), value, low, high for `plots.intervals`."""
-        return pd.DataFrame(
-            [
-                {"label": row["tissue"], "group": row["set"], **row["recall"].to_dict()}
-                for row in self.table.to_dict("records")
-            ]
-        )
+        return _by_tissue(self.table, "recall")
 
     def summary(self) -> str:
         """Name the worst tissue of every set, and the tissues that are as good as missing."""
@@ -73,7 +68,7 @@ class TissueRecall:
             if len(others) == whole:
                 words += "; every tissue is as good as missing"
             else:
-                words += f"; as good as missing: {', '.join(others)}" if others else "; none is missing"
+                words += f"; as good as missing: {', '.join(others)}" if others else "; none is shown to be missing"
             said.append(words)
         return ". ".join(said) + "."
 
@@ -119,9 +114,11 @@ def recall_by_tissue(
         inside = recalled(points, made, k=k).astype(float)
         for tissue in tissues:
             mine = real.tissues == tissue
-            interval = _over_patients(inside[mine], real.patients[mine], n_boot, seed)
+            groups = groups_if_enough(real.patients[mine])
+            interval = bootstrap(np.mean, inside[mine], groups=groups, n_boot=n_boot, seed=seed)
             rows.append({"set": name, "tissue": tissue, "recall": interval, "n": int(mine.sum())})
-        numbers[f"recall_{_key(name)}"] = _over_patients(inside, real.patients, n_boot, seed)
+        groups = groups_if_enough(real.patients)
+        numbers[f"recall_{_key(name)}"] = bootstrap(np.mean, inside, groups=groups, n_boot=n_boot, seed=seed)
         labels[f"recall_{_key(name)}"] = f"recall of held-out tiles, all tissues, {name}"
     found = {(row["set"], row["tissue"]): row["recall"] for row in rows}
     worst, missing = {}, {}
@@ -156,12 +153,7 @@ class TissueShares:
 
     def rows(self) -> pd.DataFrame:
         """Return label (tissue), group (set), value, low, high for `plots.intervals`."""
-        return pd.DataFrame(
-            [
-                {"label": row["tissue"], "group": row["set"], **row["share"].to_dict()}
-                for row in self.table.to_dict("records")
-            ]
-        )
+        return _by_tissue(self.table, "share")
 
 
 def tissue_shares(
@@ -197,8 +189,7 @@ def tissue_shares(
         nearest = kinds[np.argpartition(squared, k - 1, axis=1)[:, :k]]
         votes = np.stack([(nearest == tissue).mean(axis=1) for tissue in tissues], axis=1)
         made_for = np.unique(each.tissues, return_inverse=True)[1]
-        groups = each.patients if len(np.unique(each.patients)) >= 3 else None
-
+        groups = groups_if_enough(each.patients)
         found = {
             tissue: bootstrap(_share, votes[:, place], made_for, groups=groups, n_boot=n_boot, seed=seed)
             for place, tissue in enumerate(tissues)
@@ -227,9 +218,10 @@ def _effective(votes: NDArray[np.float64], made_for: NDArray[np.intp]) -> float:
     return float(np.exp(-(shares * np.log(np.maximum(shares, 1e-12))).sum()))
 
 
-def _over_patients(inside: NDArray[np.float64], patients: NDArray[np.str_], n_boot: int, seed: int) -> Interval:
-    groups = patients if len(np.unique(patients)) >= 3 else None
-    return bootstrap(np.mean, inside, groups=groups, n_boot=n_boot, seed=seed)
+def _by_tissue(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Rows of a chart: label (tissue), group (set), value, low, high."""
+    rows = ({"label": row["tissue"], "group": row["set"], **row[column].to_dict()} for row in table.to_dict("records"))
+    return pd.DataFrame(rows)
 
 
 def _key(name: str) -> str:

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import seeded
 from rnasynth.errors import InputError
+from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.fidelity.spectrum import compare_spectra, power_spectrum, untrained_tiles
 from rnasynth.evaluation.race.arms import ARMS, settings, train_arms
 from rnasynth.evaluation.race.judge import Judge
 from rnasynth.evaluation.race.milestones import over_seeds
-from rnasynth.evaluation.stats import Interval
-from rnasynth.nets.dcgan import Generator, Norm
+from rnasynth.evaluation.stats import Interval, groups_if_enough
+from rnasynth.nets.dcgan import Generator, Norm, Upsample
 from rnasynth.runs import Run
 from rnasynth.systems.training import train_preset
 
@@ -213,7 +214,7 @@ class Checkerboards:
     def numbers(self) -> dict[str, Interval]:
         """Shares and excesses as "grid_share_SET_PERIOD" and "grid_excess_SET_PERIOD"."""
         return {
-            f"grid_{kind}_{_words(row['set'])}_{row['period']}": row[kind]
+            f"grid_{kind}_{_key(row['set'])}_{row['period']}": row[kind]
             for row in self.table.to_dict("records")
             for kind in ("share", "excess")
         }
@@ -223,7 +224,7 @@ class Checkerboards:
         """The same keys in words."""
         words = {"share": "share of power", "excess": "power over the neighbours'"}
         return {
-            f"grid_{kind}_{_words(row['set'])}_{row['period']}": f"{word}, period of {row['period']} px, {row['set']}"
+            f"grid_{kind}_{_key(row['set'])}_{row['period']}": f"{word}, period of {row['period']} px, {row['set']}"
             for row in self.table.to_dict("records")
             for kind, word in words.items()
         }
@@ -274,24 +275,20 @@ def checkerboards(
     changed = [*settings(preset, seed=seed, steps=steps, snapshots=snapshots), *changes, "upsample=transposed"]
     transposed = train_preset(ARMS[0].system, cohort, preset, overrides=changed, folder=folder, progress=progress)
     sets: dict[str, tuple[NDArray[np.uint8], Any]] = {SETS[0]: judge.real_pictures(cohort)}
-    for name, kind in zip(SETS[1:3], ("resize", "transposed"), strict=True):
+    kinds: tuple[Upsample, ...] = ("resize", "transposed")
+    for name, kind in zip(SETS[1:3], kinds, strict=True):
         sets[name] = untrained_tiles(
             kind, px=judge.px, width=resize.config.width_generator, norm=resize.config.norm_generator, seed=seed
         )
     for name, run in zip(SETS[3:], (resize, transposed), strict=True):
         sets[name] = judge.pictures(run.load(), seed=seed)
-    sets = {name: (tiles, _several(groups)) for name, (tiles, groups) in sets.items()}
+    sets = {name: (tiles, groups_if_enough(groups)) for name, (tiles, groups) in sets.items()}
     maps = {name: _map(tiles) for name, (tiles, _) in sets.items()}
     return Checkerboards(compare_spectra(sets), maps, transposed)
 
 
-def _words(name: str) -> str:
-    return name.replace(", ", "_").replace(" ", "_")
-
-
-def _several(groups: Any) -> Any:
-    """Groups, where there are three or more; else tiles have to be resampled."""
-    return groups if len(np.unique(groups)) >= 3 else None
+def _key(name: str) -> str:
+    return key_of(name.replace(",", ""))
 
 
 def _map(tiles: NDArray[np.uint8]) -> NDArray[np.float64]:

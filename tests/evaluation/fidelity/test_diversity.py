@@ -56,6 +56,15 @@ def test_one_patient_a_tissue_counts_samples_and_one_tile_a_sample_has_no_within
     assert np.isnan(found.table.iloc[0]["within"].value) and len(found.rows()) == 1
 
 
+def test_a_patient_of_several_tissues_is_one_patient() -> None:
+    tiles = tile_set("real", between=2.0, patients=8)
+    shared = np.array([name.split("-")[-1] for name in tiles.patients])  # the same eight patients in each tissue
+    one = TileSet(tiles.name, tiles.features, tiles.small, tiles.tissues, shared, tiles.samples, tiles.tile_ids)
+    own, together = (spread({"real": each}, SCALE).table.iloc[0] for each in (tiles, one))
+    assert together["between"].value == pytest.approx(own["between"].value)
+    assert (own["n"], together["n"], together["between"].n) == (24, 8, 8)
+
+
 def test_recalled_is_the_recall_of_the_manifold_tile_by_tile() -> None:
     rng = np.random.default_rng(0)
     real, fake = rng.standard_normal((150, 3)), 0.7 * rng.standard_normal((140, 3)) + 0.4

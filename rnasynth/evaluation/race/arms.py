@@ -54,8 +54,6 @@ SHORT = (
     "train.batch_size=16",
     "train.log_every=50",
 )
-
-
 DEMO_STEPS = 200
 
 

@@ -92,12 +92,16 @@ class RaceReport:
         return {words: floor.value for words, floor in zip(METRICS.values(), self.floor, strict=True)}
 
     def ahead(self, arm: str = RNA) -> str:
-        """Return "fewer", "more" or "undecided": the steps that an arm needs, by the range of the ratio over seeds."""
+        """Return "fewer", "more" or "undecided": the steps that an arm needs, by the range of the ratio over seeds.
+
+        An arm that gets there in no seed needs more, whatever the ratio: it is at most the whole length's.
+        """
         ratio = self.numbers["steps_ratio" if arm == RNA else f"steps_ratio_{key_of(arm)}"]
-        return "fewer" if ratio.high < 1 else "more" if ratio.low > 1 else "undecided"
+        never = len(self.not_reached[arm]) == ratio.n
+        return "fewer" if ratio.high < 1 else "more" if never or ratio.low > 1 else "undecided"
 
     def summary(self) -> str:
-        """Say who needed how many steps, and where each ended."""
+        """Say who needed how many steps, and where each ended; the race must have an RNA-GAN."""
         n = self.numbers["steps_ratio"].n
         steps, ratio = {arm: self.numbers[f"steps_{key_of(arm)}"] for arm in (GAN, RNA)}, self.numbers["steps_ratio"]
         words = {

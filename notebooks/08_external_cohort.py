@@ -41,6 +41,7 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/08_e
 
 # %% tags=["resolve"]
 from rnasynth import plots
+from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.utility import cohorts as utility_cohorts
 from rnasynth.evaluation.utility import report as utility_report
 from rnasynth.evaluation.utility.scores import LABELS
@@ -111,7 +112,7 @@ page.number(
 )
 page.number("external_auc", report.of(first, statistic="auc"), against=chance["auc"], label=f"{first}, {LABELS['auc']}")
 for name, p in report.p.items():
-    page.number(f"{utility_report.key_of(name)}_exchanged_p", p, label=f"{name}: p of its accuracy, samples exchanged")
+    page.number(f"{key_of(name)}_exchanged_p", p, label=f"{name}: p of its accuracy, samples exchanged")
 for name in generators:
     if not report.reads(name):
         page.not_converged(f"the classifier for {name} does not tell held-out real tiles apart: nothing can be judged")

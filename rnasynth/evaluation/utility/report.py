@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError
 from rnasynth.evaluation.conditioning.experiment import first_in_turn
-from rnasynth.evaluation.stats import Interval
+from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.stats import Interval, resampling_units
 from rnasynth.evaluation.utility.cohorts import ExternalCohort
 from rnasynth.evaluation.utility.external import (
     LATENT_WAYS,
@@ -58,7 +59,7 @@ class ExternalReport:
     ceilings : system -> "real" or "real_SYSTEM": the name of its ceiling, as each stain has a classifier of its own.
     way : which of `external.WAYS` was exchanged, pictured and counted as the system's own.
     chance : share of the commonest class among the external samples.
-    unit : what intervals resample.
+    unit : what intervals over external samples resample.
     n_samples : external samples of a known class.
     """
 
@@ -214,7 +215,7 @@ def external_test(
         ceilings=ceilings,
         way=way,
         chance=float(counts.max() / counts.sum()),
-        unit=rows.unit,
+        unit=resampling_units(known.obs["split_group"])[1],
         n_samples=int(counts.sum()),
     )
 
@@ -235,11 +236,6 @@ def check_fit(name: str, generator: Any, classifier: TileClassifier | None) -> N
         )
 
 
-def key_of(system: str) -> str:
-    """Return a system's name as part of a number's name."""
-    return "".join(letter if letter.isalnum() else "_" for letter in system.lower())
-
-
 class _Rows:
     """Collects what was named: numbers, chart, table and confusions."""
 
@@ -250,13 +246,10 @@ class _Rows:
         self.chart: list[dict[str, Any]] = []
         self.lines: list[dict[str, str]] = []
         self.confusions: dict[str, pd.DataFrame] = {}
-        self.unit = ""
 
     def add(self, label: str, group: str, key: str, named: Named, *, confusion: str = "", chart: bool = True) -> None:
         """Score and keep one source."""
         scores: Scores = named.scores(self.classes, n_boot=self.n_boot, seed=self.seed)
-        if "latent" not in key and not key.startswith("real"):  # the external samples, not the own cohort's
-            self.unit = scores.unit
         if confusion:
             self.confusions[confusion] = scores.confusion
         self.put(label, group, key, scores.numbers, chart=chart)

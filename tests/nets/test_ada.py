@@ -183,5 +183,4 @@ def test_changes_do_not_leak_unless_real_tiles_alone_are_changed(kind: str) -> N
         return adaptive(tiles, chances, torch.randn(count, ADA_NORMALS, generator=draw), 0.3)
 
     leaks = {alike: leak(trained_on_oriented_tiles(change, alike=alike)) for alike in (True, False)}
-    print(leaks)
     assert max(leaks[True]) < 0.1 < 0.2 < max(leaks[False])

@@ -85,10 +85,8 @@ def build(
     notes += [f"{count} spots dropped: {reason}." for reason, count in sorted(dropped.items()) if count]
     adata = stack(parts)
     splits, split_by, banner = _splits(adata.obs, paired)
-    path, mpp_um = (
-        sources.folder / "images" / f"{paired[0]}.jpg",
-        grid_mpp_um(spots_of(sources.folder, paired[0]), paired[0]),
-    )
+    path = sources.folder / "images" / f"{paired[0]}.jpg"
+    mpp_um = grid_mpp_um(spots_of(sources.folder, paired[0]), paired[0])
     return Built(
         profiles=adata, banner=banner, notes=notes, splits=splits, split_by=split_by, stratify=None, section=(path, mpp_um)
     )

@@ -21,9 +21,9 @@
 # **Question.** What does a GAN make without RNA, and from narrow noise?
 #
 # **What you will see.** Three generators in a race that changes nothing but what they are fed: Gaussian noise, the narrow
-# noise that RNA-GAN adds to its latent, and that noise with the latent. Quality over the steps of training with three seeds;
-# how many steps each needs; tiles of each; how varied they are, tissue by tissue; checkerboards; and what more tiles a
-# patient bring.
+# noise that RNA-GAN adds to its latent, and that noise with the latent. Quality over the steps of training with several
+# seeds; how many steps each needs; tiles of each; how varied they are, tissue by tissue; checkerboards; and what more tiles
+# a patient bring.
 #
 # **Cost.** A minute and a half on two cores in `demo`.
 
@@ -100,7 +100,7 @@ page.figure(
     "race",
     caption="Distance of generated to held-out real tiles over the steps of training: mean of the seeds, band from smallest"
     " to largest; dashed: real tiles of training patients or sections (compare RNA-GAN, Fig. 5). Logarithmic.",
-    alt="Two panels of falling lines with bands, one line a generator, far above a dashed line.",
+    alt="Two panels of lines with bands, one line a generator; a dashed line where real tiles of others lie.",
     n=n,
 )
 page.report(found)
@@ -121,7 +121,8 @@ sets = {name: judge.features(model, seed=seed, name=name) for name, model in mod
 recall = recall_by_tissue(judge.test, judge.train, sets, judge.scale, seed=seed)
 if recall.nothing_reached:
     page.not_converged(
-        "no real tile is within reach of a generated one (recall, below): this shows starts, not what GANs can"
+        f"in every tissue fewer real tiles are within reach of generated ones than {recall.threshold:.0%} of those within "
+        "reach of other real ones (recall, below): this shows starts, not what GANs can"
     )
 shown = blind_tiles(models, held, count=8, seed=seed)
 page.figure(
@@ -129,15 +130,16 @@ page.figure(
     "samples",
     caption=f"Real tiles of held-out samples above generated ones. {shown.handling} RNA-GAN alone is told whose to make.",
     alt="Rows of small tissue tiles: real ones, then those of the three generators.",
-    n="8 tiles a row",
+    n=f"{len(shown.real)} tiles a row",
 )
 
 # %% [markdown]
 # ## As varied as patients are?
 #
-# Two tiles of a patient resemble each other more than tiles of two patients of the same tissue. A generator that is told
-# nothing has no patients: for it both distances are one. Recall asks which real tiles lie within reach of a generated one
-# {cite}`precisionrecall2019`, tissue by tissue: the paper's one model of two tissues made one of them only.
+# Do two tiles of a patient resemble each other more than tiles of two patients of the same tissue? In real tissue they
+# should. A generator that is told nothing has no patients: its two distances differ by chance alone. Recall asks which real
+# tiles lie within reach of a generated one {cite}`precisionrecall2019`, tissue by tissue: the paper's one model of two
+# tissues made one of them only.
 
 # %%
 distances = spread({"real": judge.test, **sets}, judge.scale, seed=seed)
@@ -210,7 +212,8 @@ page.note(grids.summary())
 # %% [markdown]
 # ## More tiles a patient?
 #
-# The paper takes 600 tiles a slide, after trying other numbers. Here the plain GAN, with fewer tiles and as many steps.
+# The paper takes 600 tiles a slide, after trying other numbers. Here the plain GAN, with more and fewer tiles of each sample
+# and as many steps.
 
 # %%
 counts = [int(count) for count in tiles_a_patient.split(",")]
@@ -224,7 +227,7 @@ because = dict.fromkeys(
 )
 because["fid60k_gan"] = "the weights of ImageNet's Inception are not part of the book (see the parameter network)"
 if recall.nothing_reached:
-    because["one_model_collapses"] = "no tile is like enough to real ones yet; which tissue they are most like is shown"
+    because["one_model_collapses"] = "too few tiles are like real ones yet; which tissue they are most like is shown"
 if not more.runs:
     because["more_tiles_are_better"] = "no sample here has tiles enough to tell"
 page.verdicts(because)
@@ -236,13 +239,14 @@ page.verdicts(because)
 #   not, the remark under the race says what is left of the difference, and whether seeds agree.
 # - That a GAN fails on narrow noise would say little about RNA: the first thing to ask is what the generator's normalisation
 #   does with the width.
-# - A recall over all tissues hides a tissue that is never made; a distance hides both.
+# - A recall over all tissues, or a Frechet distance, is one number and can hide a tissue that is never made; so recall and
+#   likeness are asked tissue by tissue.
 #
 # ## Limits
 #
 # - Hundreds of steps of a narrow network at 32 px in `demo`, chosen by the plain GAN's distance: who is ahead later is not
 #   seen. The kept quality counts, for distances swing from step to step.
-# - Three seeds give a range, not an interval of confidence.
+# - A few seeds give a range, not an interval of confidence.
 # - The published GANs are one model a tissue, at 256 px, with 600 tiles a slide, judged by eye.
 
 # %%

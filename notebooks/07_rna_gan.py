@@ -153,22 +153,24 @@ page.figure(
 )
 page.note(moved.note())
 kind = next(iter(moved.follows))
+generator = runs["RNA-GAN"].load()
+shown = moved_tiles(generator, data, kind, seed=seed)
 page.figure(
-    plots.tile_grid(moved_tiles(runs["RNA-GAN"].load(), data, kind, seed=seed), mpp_um=runs["RNA-GAN"].load().mpp_um),
+    plots.tile_grid(shown, mpp_um=generator.mpp_um),
     "moved",
     caption=f"Held-out samples moved along the direction of {kind}, one noise a column; first samples, not selected.",
     alt="Five rows of small generated tissue tiles, from two standard deviations below to two above.",
-    n="8 samples, one tile a step",
+    n=f"{len(next(iter(shown.values())))} samples, one tile a step",
 )
 
 # %% [markdown]
 # ## A critic that sees the profile
 #
-# As published, the critic sees tiles alone, and nothing ties a tile to its own profile. Here (but for the preset `paper`)
-# it sees the profile too: by projection {cite}`projection2018`, and by a term that asks for tiles from which the profile's
-# latent can be read back. Runs without the one and without both, and one whose critic sees every tile through random changes
-# (see {term}`augmentation before the critic`), otherwise the same, were judged on validation samples: the table gives means
-# over samples and their standard errors.
+# As published, the critic sees tiles alone, and nothing ties a tile to its own profile. Here (but for the preset `paper`) it
+# sees the profile too: by projection {cite}`projection2018`, and by a term that asks for tiles from which the profile's
+# latent can be read back. Runs that differ in these two, or in whether the critic sees every tile through random changes
+# (see {term}`augmentation before the critic`), and are otherwise the same, were judged on validation samples: the table
+# gives means over samples and their standard errors.
 
 # %%
 for title, run, rows in variants_of.variants(data, preset, variants.split(";"), seed=seed) if variants else ():
@@ -204,7 +206,7 @@ page.figure(
     caption="Real tiles of held-out samples (at the generator's pixel size) above tiles generated from their RNA and "
     "from the tissue's name; first samples and first tiles, not selected.",
     alt="Rows of small tissue tiles: real ones, ones generated from RNA, ones generated from the label.",
-    n="8 tiles a row",
+    n=f"{len(next(iter(rows.values())))} tiles a row",
 )
 page.verdicts()
 
@@ -222,15 +224,16 @@ for name, made in blind.made.items():
 # %% [markdown]
 # ## Take-aways
 #
-# - Beating shuffled profiles of the same tissue shows that this generator listens to more than the tissue. It is worth using
-#   only where it also beats the generator that knows the *label* alone, so that is what "not converged" above asks for.
-# - At 32 px a nucleus is a few pixels: these tiles can show lumen, coarse texture and how dark a field is, and no more.
+# - A generator that beats shuffled profiles of the same tissue listens to more than the tissue. It is worth using only where
+#   it also beats the generator that knows the *label* alone, so that is what "not converged" above asks for.
+# - At the 32 px of `demo` a nucleus is a few pixels: such tiles can show lumen, coarse texture and how dark a field is, and
+#   no more.
 #
 # ## Limits
 #
-# - Minutes of training on two cores, one seed: the numbers above say what *this* generator does, not how good the method can
-#   get. Another seed of training moves them by about the width of their intervals. Longer runs are the presets `gpu` and
-#   `paper`.
+# - One training of one seed, in `demo` of minutes on two cores: the numbers above say what *this* generator does, not how
+#   good the method can get. Their intervals resample what was held out, and say nothing of what another seed of training would give.
+#   Longer runs are the presets `gpu` and `paper`.
 
 # %%
 page.close(runs=list(runs.values()))

@@ -159,10 +159,10 @@ page.verdicts()
 # %% [markdown]
 # ## Take-aways
 #
-# - A share of tiles named rightly means little by itself: it lies between what exchanged profiles give and what the same
-#   classifier makes of real tiles, and only that range can be filled by a generator.
+# - A share of tiles named rightly means little by itself: it is to be read between what exchanged profiles give and what the
+#   same classifier makes of real tiles.
 # - The latent, asked without an image, tells what the missing genes and the other laboratory took away before any tile was
-#   made; what is lost beyond it is the generator's.
+#   made. What is lost beyond it is lost in the image, by the generator or by the classifier that reads it.
 # - The published test has two tissues and no patient's interval. A tile of the right tissue may still be of no patient: for
 #   that see page 07's comparison within a tissue.
 #

@@ -244,8 +244,9 @@ page.verdicts(because)
 #
 # ## Limits
 #
-# - Hundreds of steps of a narrow network at 32 px in `demo`, chosen by the plain GAN's distance: who is ahead later is not
-#   seen. The kept quality counts, for distances swing from step to step.
+# - Hundreds of steps of a narrow network at 32 px in `demo`, with settings chosen by the plain GAN's distance to test tiles
+#   of the simulated cohort of seed 0 (another seed is the cleaner judge): who is ahead later is not seen. The kept quality
+#   counts, for distances swing from step to step.
 # - A few seeds give a range, not an interval of confidence.
 # - The published GANs are one model a tissue, at 256 px, with 600 tiles a slide, judged by eye.
 

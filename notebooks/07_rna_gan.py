@@ -232,8 +232,8 @@ for name, made in blind.made.items():
 # ## Limits
 #
 # - One training of one seed, in `demo` of minutes on two cores: the numbers above say what *this* generator does, not how
-#   good the method can get. Their intervals resample what was held out, and say nothing of what another seed of training would give.
-#   Longer runs are the presets `gpu` and `paper`.
+#   good the method can get. Their intervals resample what was held out, and say nothing of what another seed of training
+#   would give. Longer runs are the presets `gpu` and `paper`.
 
 # %%
 page.close(runs=list(runs.values()))

@@ -28,7 +28,7 @@ from rnasynth.evaluation.fidelity.distances import frechet_distance
 from rnasynth.evaluation.fidelity.sets import TileSet, real_tiles
 from rnasynth.evaluation.fidelity.study import scaler
 from rnasynth.evaluation.sampling_map import BOUNDS, MEASURES, SamplingMap, jackknife
-from rnasynth.evaluation.stats import Interval, spearman
+from rnasynth.evaluation.stats import Interval, mean_and_range, spearman
 from rnasynth.features import FeatureNetwork, StainTexture, extract, same_stain
 
 KEY = "unet"  # of a diffusion stage's network, whose evaluations are counted
@@ -306,9 +306,8 @@ def _floor(judge: _Judge, train: NDArray[np.float64], n_tiles: int) -> dict[str,
     generator = np.random.default_rng(1)
     size = min(n_tiles, len(train))
     drawn = [judge.distances(train[generator.choice(len(train), size, replace=False)]) for _ in range(FLOOR_DRAWS)]
-    words = f"mean and range of {FLOOR_DRAWS} draws of {size} tiles"
-    found = {name: [each[name] for each in drawn] for name in ("frechet", "kid")}
-    return {k: Interval(float(np.mean(v)), min(v), max(v), FLOOR_DRAWS, words) for k, v in found.items()}
+    words = f"{FLOOR_DRAWS} draws of {size} tiles"
+    return {name: mean_and_range([each[name] for each in drawn], words) for name in ("frechet", "kid")}
 
 
 def _ceiling(

@@ -139,6 +139,23 @@ def groups_if_enough(groups: ArrayLike) -> NDArray[np.str_] | None:
     return names if len(np.unique(names)) >= FEWEST_GROUPS else None
 
 
+def mean_and_range(values: ArrayLike, of: str) -> Interval:
+    """Mean and, as its ends, the smallest and largest of values that are too few for a percentile.
+
+    Parameters
+    ----------
+    values : shape (n,), one or more.
+    of : what they are, for the caption: "3 seeds".
+
+    Examples
+    --------
+    >>> print(mean_and_range([1.0, 2.0, 6.0], "3 seeds"))
+    3 [1, 6]
+    """
+    found = np.asarray(values, dtype=float)
+    return Interval(float(found.mean()), float(found.min()), float(found.max()), len(found), f"mean and range of {of}")
+
+
 def mean_of_known(values: ArrayLike) -> float:
     """Mean of the finite values; NaN, silently, where there are none."""
     known = np.asarray(values, dtype=float)

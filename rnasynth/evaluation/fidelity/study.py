@@ -23,7 +23,7 @@ from rnasynth.evaluation.fidelity.distances import frechet_distance, kid
 from rnasynth.evaluation.fidelity.manifold import NEIGHBOURS, manifold
 from rnasynth.evaluation.fidelity.memorisation import REAL, MemorisationReport, key_of, memorisation, turned
 from rnasynth.evaluation.fidelity.sets import TileSet
-from rnasynth.evaluation.stats import Interval, groups_if_enough
+from rnasynth.evaluation.stats import Interval, groups_if_enough, mean_and_range
 from rnasynth.features import FeatureStats
 
 FLOOR = "real, other patients"
@@ -161,8 +161,8 @@ def compare(
                 {
                     "tissue": tissue or ALL,
                     "set": name,
-                    "frechet_train": _range(to_train, what),
-                    "frechet_test": _range(to_test, what),
+                    "frechet_train": mean_and_range(to_train, what),
+                    "frechet_test": mean_and_range(to_test, what),
                     "kid_test": kernel[0],
                     "n": n,
                 }
@@ -322,7 +322,3 @@ def _kernel(
     if min(len(set(part[1].tolist())) for part in (real, fake)) >= 3:
         return kid(real[0], fake[0], n_subsets=n_subsets, groups_real=real[1], groups_fake=fake[1], seed=seed)
     return kid(real[0], fake[0], n_subsets=n_subsets, subset_size=len(real[0]) // 2, seed=seed)
-
-
-def _range(values: Sequence[float], what: str) -> Interval:
-    return Interval(float(np.mean(values)), min(values), max(values), len(values), f"mean and range of {what}")

@@ -16,7 +16,7 @@ from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.fidelity.distances import frechet_distance, kid
 from rnasynth.evaluation.fidelity.sets import TileSet, generated_tiles, real_tiles
 from rnasynth.evaluation.fidelity.study import scaler
-from rnasynth.evaluation.stats import Interval
+from rnasynth.evaluation.stats import Interval, mean_and_range
 from rnasynth.features import FeatureNetwork, FeatureStats, StainTexture, same_stain
 from rnasynth.runs import Run
 
@@ -128,11 +128,8 @@ class Judge:
     def floor(self, *, draws: int = 3) -> tuple[Interval, Interval]:
         """Return both distances of real training tiles, which are of other split groups: mean and range of draws."""
         found = np.array([self.distances(self.train, seed=draw) for draw in range(draws)])
-        made = [
-            Interval(float(v.mean()), float(v.min()), float(v.max()), draws, f"mean and range of {draws} draws")
-            for v in found.T
-        ]
-        return made[0], made[1]
+        frechet, kernel = (mean_and_range(column, f"{draws} draws") for column in found.T)
+        return frechet, kernel
 
 
 def judge_runs(runs: Mapping[str, Sequence[Run]], judge: Judge) -> pd.DataFrame:

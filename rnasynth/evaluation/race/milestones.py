@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.race.arms import GAN, NARROW, RNA
-from rnasynth.evaluation.stats import Interval
+from rnasynth.evaluation.stats import Interval, mean_and_range
 
 METRICS = {"frechet": "Frechet distance", "kernel": "kernel distance"}
 
@@ -174,11 +174,8 @@ def report(curves: pd.DataFrame, floor: tuple[Interval, Interval]) -> RaceReport
 
 
 def over_seeds(values: ArrayLike) -> Interval:
-    """Return the mean and, as its ends, the smallest and largest over seeds: too few for a percentile."""
-    found = np.asarray(values, dtype=float)
-    return Interval(
-        float(found.mean()), float(found.min()), float(found.max()), len(found), f"mean and range of {len(found)} seeds"
-    )
+    """Return the mean and range of one value a seed."""
+    return mean_and_range(values, f"{len(np.asarray(values))} seeds")
 
 
 def _needed(pages: dict[str, pd.DataFrame]) -> tuple[dict[str, list[float]], dict[str, list[int]]]:

@@ -171,7 +171,7 @@ class Narrowing:
         )
         return (
             f"Narrowing the noise changes the tiles of an untrained generator by {shown} of what other noise changes, by the"
-            " normalisation: batch as published, pixel in `demo`."
+            " normalisation: batch as published, pixel in `demo` and `gpu`."
         )
 
 

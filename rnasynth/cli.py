@@ -139,8 +139,22 @@ def train(
 @app.command()
 def generate(
     run: Annotated[str, typer.Option("--run", help="Folder of a run, its id, or the name of released weights.")],
-    expression: Annotated[Path, typer.Option("--expression", help="Profiles (.h5ad, linear units), samples x genes.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the PNG tiles and table.csv.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for PNG tiles and table.csv; or a new .h5ad file for profiles.")
+    ],
+    expression: Annotated[
+        Path | None, typer.Option("--expression", help="To make tiles: profiles (.h5ad, linear units), samples x genes.")
+    ] = None,
+    tiles: Annotated[
+        Path | None, typer.Option("--tiles", help="To make profiles: a tile store, or a folder of tiles for each sample.")
+    ] = None,
+    clinical: Annotated[
+        Path | None, typer.Option("--clinical", help="To make profiles: csv or tsv, sample_id and clinical_text or fields.")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option("--mpp", help="Micrometres per pixel of --tiles that are image files.")
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", help="Profiles drawn of a sample, for the spread.")] = 16,
     tiles_per_profile: Annotated[int, typer.Option("--tiles-per-profile")] = 10,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     base: Annotated[
@@ -150,10 +164,31 @@ def generate(
         list[str] | None, typer.Option("--sampling", help="Diffusion only: --sampling steps=20 --sampling guidance=2")
     ] = None,
 ) -> None:
-    """Make H&E tiles from RNA profiles: PNG files and a table. Genes may come in any order; extra ones are left out.
+    """Make H&E tiles from profiles (--expression), or profiles from tiles and clinical text (--tiles, --clinical).
+
+    Genes may come in any order; extra ones are left out. A profile file holds the expected z-scores in X, their spread in
+    layers, and where it came from in uns.
 
     Example: rnasynth generate --run runs/rna-gan-0123456789ab --expression profiles.h5ad --tiles-per-profile 10 --out tiles
+
+    Example: rnasynth generate --run runs/gemm-flow-0123456789ab --tiles store --clinical table.csv --out profiles.h5ad
     """
+    if (expression is None) == (tiles is None and clinical is None):
+        raise InputError(
+            "rnasynth generate",
+            expected="--expression to make tiles, or --tiles and --clinical (or one of them) to make profiles",
+            found="neither" if expression is None else "both",
+        )
+    if expression is None:
+        if base is not None or sampling:
+            raise InputError("rnasynth generate", expected="--base and --sampling with --expression only", found="--tiles")
+        from rnasynth.systems.profile_files import generate_profiles
+
+        made = generate_profiles(run, out, tiles=tiles, clinical=clinical, mpp_um=mpp, draws=draws, seed=seed)
+        bare = int((made.obs["n_tiles"] == 0).sum()), int((~made.obs["has_text"]).sum())
+        typer.echo(f"{made.n_obs} profiles of {made.n_vars:,} genes in {out}")
+        typer.echo(f"  {bare[0]} samples without tiles, {bare[1]} without text")
+        return
     from rnasynth.systems.diffusion import open_generator
     from rnasynth.systems.generation import generate_to_folder, read_profiles
 

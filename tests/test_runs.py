@@ -104,7 +104,7 @@ def test_folder_holds_what_was_promised(trained: Run, cohort: Cohort) -> None:
 
 
 def test_a_finished_run_is_found_not_trained_again(trained: Run, cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnasynth.runs.train", None)
+    monkeypatch.setattr("rnasynth.runs.making.train", None)
     again = get_or_train("beta-vae", SMALL, cohort, folder=trained.path.parent, progress=False)
     assert again.id == trained.id and again.manifest == trained.manifest
 
@@ -117,7 +117,7 @@ def test_a_run_is_loaded_by_path_name_and_release(
     monkeypatch.setenv("RNASYNTH_RUNS", str(trained.path.parent))
     assert np.array_equal(load_run(trained.id).load().encode(z), expected)
     shutil.copytree(trained.path, tmp_path / "book/released/simulated-demo")
-    monkeypatch.setattr("rnasynth.runs.project_folder", lambda: tmp_path)
+    monkeypatch.setattr("rnasynth.runs.run.project_folder", lambda: tmp_path)
     assert np.array_equal(load_run("simulated-demo").load().encode(z), expected)
     with pytest.raises(RunError, match="released: simulated-demo"):
         load_run("no-such-run")
@@ -208,7 +208,7 @@ def test_a_manifest_names_nothing_outside_its_folder(run: Run) -> None:
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(trained: Run, cohort: Cohort, tmp_path: Path) -> None:
-    from rnasynth.runs import train as original
+    from rnasynth.runs.making import train as original
 
     def stopped(*arguments: Any, **options: Any) -> Any:
         def stop(step: int, system: object) -> None:
@@ -219,7 +219,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(trained: Run, coh
 
     config = changed(SMALL, checkpoint_every=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rnasynth.runs.train", stopped)
+        patch.setattr("rnasynth.runs.making.train", stopped)
         with pytest.raises(KeyboardInterrupt):
             get_or_train("beta-vae", config, cohort, folder=tmp_path, progress=False)
     assert (tmp_path / trained.id / "checkpoints/step-000000010").is_dir()

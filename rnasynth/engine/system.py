@@ -234,7 +234,7 @@ class System(nn.Module):
         computed = {name: value for name, value in config.to_dict().items() if name not in EXECUTION_FIELDS}
         return {"system": self.name, "step_version": self.step_version, "samples": samples, **computed}
 
-    # ------------------------------------------------------------------ what runs.py asks for
+    # ------------------------------------------------------------------ what runs asks for
     @classmethod
     def preset(cls, name: str) -> Any:
         """Return the configuration of a preset: "demo", "gpu" or "paper"."""

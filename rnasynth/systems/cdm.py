@@ -108,7 +108,7 @@ class DiffusionSystem(TileSystem):
         fall = 1.0 if config.lr_decay == 0 else min(1.0, (1.0 - done) / config.lr_decay)
         return min(rise, fall)
 
-    # ------------------------------------------------------------------ what runs.py asks for
+    # ------------------------------------------------------------------ what runs asks for
     @classmethod
     def preset(cls, name: str) -> Any:
         """Return the configuration of a preset."""

@@ -106,7 +106,7 @@ class ClassifierSystem(System):
             return 1.0
         return warmup_cosine(step, self.total_steps, self.total_steps // 10)
 
-    # ------------------------------------------------------------------ what runs.py asks for
+    # ------------------------------------------------------------------ what runs asks for
     @classmethod
     def preset(cls, name: str) -> ClassifierConfig:
         """Return the configuration of a preset."""

@@ -121,7 +121,7 @@ class TileSystem(System):
         mean, spread = (np.array(self.facts[key], dtype=np.float32) for key in ("latent_mean", "latent_spread"))
         return np.asarray((latents - mean) / spread, dtype=np.float32)
 
-    # ------------------------------------------------------------------ what runs.py asks for
+    # ------------------------------------------------------------------ what runs asks for
     def dataset(self, cohort: Cohort, split: str) -> ConditionedTiles:
         """Return the tiles of one split, each with its sample's condition."""
         assert self.conditions is not None, "only a system made by from_cohort has conditions"

@@ -1,56 +1,29 @@
-"""A run is a trained model in a folder: named by what went in, whole or not there, found again instead of trained again.
-
-runs/beta-vae-1a2b3c4d5e6f/
-    config.json          system, configuration, cohort, upstream runs, and the system's step version
-    model.safetensors    weights of all networks, "<network>/<name>"
-    ema.safetensors      moving averages, where the system keeps any
-    fitted.json          transform with gene order, and whatever else was fitted
-    metrics.jsonl        one line a step (or every few)
-    versions.json        libraries, device, precision, time
-    snapshots/, samples/ weights and tiles of earlier steps, where `train.snapshot_every` asked for them
-    manifest.json        sha256 of each file above; written last, without it the run does not count
-    checkpoints/         while it is trained
-"""
+"""A finished run: its name, what lies in its folder, and how it is opened."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import platform
-import shutil
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-import rnasynth
 from rnasynth import files
 from rnasynth.config import Config, config_hash, project_folder, runs_folder
 from rnasynth.data.transform import Transform
 from rnasynth.engine import (
     EXECUTION_FIELDS,
-    Processes,
-    System,
     load_tensors,
     refuse_other_kinds,
-    save_tensors,
-    seeded,
     system_class,
-    train,
 )
-from rnasynth.engine.snapshots import SAMPLES, SNAPSHOTS, kept, snapshot_path
-from rnasynth.errors import InputError, RunError
+from rnasynth.engine.snapshots import SAMPLES, SNAPSHOTS, snapshot_path
+from rnasynth.errors import RunError
 
 MANIFEST = "manifest.json"
-CHECKPOINTS = "checkpoints"
 FORMAT = 1
 ABSENT = object()  # equal to no value
 
@@ -262,128 +235,6 @@ def released_folder() -> Path:
     return project_folder() / "book" / "released"
 
 
-def get_or_train(
-    system_name: str,
-    config: Any,
-    cohort: Any,
-    *,
-    upstream: Sequence[Run] = (),
-    folder: str | Path | None = None,
-    progress: bool = True,
-    wait: bool = True,
-) -> Run:
-    """Return the finished run of this configuration and cohort, trained now where there is none.
-
-    A training that was stopped or killed goes on from its last checkpoint. Under torchrun all processes call this.
-
-    Parameters
-    ----------
-    system_name : e.g. "beta-vae".
-    config : of the system's own type.
-    cohort : its fingerprint becomes part of the run's name; its splits are checked first.
-    upstream : finished runs that this one builds on.
-    folder : where runs lie; None: the runs folder.
-    progress : show a progress bar.
-    wait : wait where another process is training this very run; else that is an error.
-
-    Raises
-    ------
-    RunError : another process trains it and `wait` is False; a finished run is damaged.
-    InputError, SplitError, DivergedError : from the system, the splits or the training.
-    """
-    kind = system_class(system_name)
-    _check_config(kind, config)
-    cohort.check_splits()
-    identity = run_id(system_name, config, cohort.fingerprint(), [run.id for run in upstream], kind.step_version)
-    path = Path(folder or runs_folder()) / identity
-    processes = Processes.join(config.train.device)
-    if processes.rank != 0:  # process 0 holds the lock and decides
-        if processes.any(False):
-            _train_run(kind, config, cohort, tuple(upstream), path, progress=False)
-        processes.barrier()
-        return load_run(path)
-    if (path / MANIFEST).is_file() and processes.size == 1:
-        return load_run(path)
-    with _locked(path, wait=wait):
-        missing = not (path / MANIFEST).is_file()  # another process may have finished it meanwhile
-        processes.any(missing)
-        if missing:
-            trained = _train_run(kind, config, cohort, tuple(upstream), path, progress=progress)
-            _finish(path, identity, kind, config, cohort, upstream, trained)
-        processes.barrier()
-    return load_run(path)
-
-
-def _check_config(kind: type[System], config: object) -> None:
-    if not isinstance(config, kind.Config):
-        found = type(config).__name__
-        raise InputError(f"config of {kind.name}", expected=kind.Config.__name__, found=found, fix="use its preset(name)")
-
-
-@dataclass(frozen=True)
-class _Trained:
-    system: System
-    summary: dict[str, Any]
-
-
-def _train_run(
-    kind: type[System], config: Any, cohort: Any, upstream: tuple[Run, ...], path: Path, *, progress: bool
-) -> _Trained:
-    with seeded("first weights", config.train.seed):
-        system = kind.from_cohort(config, cohort, upstream)
-    validates = kind.validate is not System.validate and config.train.validate_every != 0
-    validation = system.dataset(cohort, "val") if validates else None
-    summary = train(
-        system, system.dataset(cohort, "train"), config.train, folder=path, validation=validation, progress=progress
-    )
-    return _Trained(system, summary)
-
-
-def _finish(
-    path: Path, identity: str, kind: type[System], config: Any, cohort: Any, upstream: Sequence[Run], trained: _Trained
-) -> None:
-    """Write what makes a folder a run, the manifest last."""
-    system = trained.system
-    weights = {f"{key}/{n}": t for key, network in system.networks.items() for n, t in network.state_dict().items()}
-    averages = {f"{key}/{n}": t for key, network in system.averaged.items() for n, t in network.state_dict().items()}
-    save_tensors(path / "model.safetensors", weights)
-    if averages:
-        save_tensors(path / "ema.safetensors", averages)
-    files.write_json(path / "fitted.json", system.fitted())
-    description = {
-        "system": kind.name,
-        "step_version": kind.step_version,
-        "config": config.to_dict(),
-        "cohort": {"name": str(cohort.name), "fingerprint": cohort.fingerprint(), "simulated": bool(cohort.simulated)},
-        "upstream": [run.id for run in upstream],
-    }
-    files.write_json(path / "config.json", description)
-    files.write_json(path / "versions.json", {**_versions(), **trained.summary})
-    names = ["config.json", "fitted.json", "metrics.jsonl", "model.safetensors", "versions.json"]
-    names += ["ema.safetensors"] if averages else []
-    hashes = {name: files.sha256(path / name) for name in sorted(names)}
-    watched = {kind: {step: files.sha256(file) for step, file in kept(path, kind).items()} for kind in (SNAPSHOTS, SAMPLES)}
-    content = {
-        "format": FORMAT,
-        "id": identity,
-        "files": hashes,
-        **{kind: steps for kind, steps in watched.items() if steps},
-    }
-    files.write_json(path / MANIFEST, content)
-    shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
-
-
-def _versions() -> dict[str, Any]:
-    return {
-        "rnasynth": rnasynth.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
-    }
-
-
 def _verified(path: Path) -> dict[str, Any]:
     manifest = files.read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or not isinstance(manifest.get("files"), dict):
@@ -410,29 +261,3 @@ def _verify(file: Path, expected: str) -> None:
             found=found[:12],
             fix="the file was changed or damaged: fetch or train the run again",
         )
-
-
-@contextmanager
-def _locked(path: Path, *, wait: bool) -> Iterator[None]:
-    """Hold the run for this process; the lock ends with the process, however that ends."""
-    path.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(handle, 64, 0).decode("utf-8", "replace").strip() or "unknown"
-            if not wait:
-                raise RunError(
-                    f"run {path.name}",
-                    expected="one process at a time",
-                    found=f"process {owner} training it",
-                    fix="wait for it, or end it",
-                ) from None
-            print(f"run {path.name}: process {owner} is training it; waiting", file=sys.stderr, flush=True)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()} on {platform.node()}".encode(), 0)
-        yield
-    finally:
-        os.close(handle)

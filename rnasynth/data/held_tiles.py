@@ -13,7 +13,7 @@ from rnasynth.data.pixels import to_float
 from rnasynth.data.tiles import TileStore
 from rnasynth.errors import InputError
 
-LIMIT_BYTES = 1 << 29
+LIMIT_BYTES = 1 << 29  # half a gibibyte: 170,000 tiles of 32 px
 
 
 class HeldTiles(TileStore):

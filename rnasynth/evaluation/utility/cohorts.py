@@ -88,7 +88,7 @@ def _other_laboratory(cohort: Cohort, patients: int, tiles: int, seed: int) -> E
         own,
         patients=patients,
         tiles_per_patient=tiles,
-        seed=seed + OTHER_SEED,
+        seed=own.seed + OTHER_SEED + seed,  # never the cohort's own patients
         batch_shift=BATCH_SHIFT,
         missing_gene_share=NOT_MEASURED,
     )

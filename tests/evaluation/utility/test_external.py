@@ -166,6 +166,21 @@ def test_the_other_laboratory_has_new_patients_genes_missing_and_other_dyes(
     )
 
 
+def test_no_seed_gives_the_cohorts_own_patients_again(cohort: Cohort, tmp_path: Path) -> None:
+    own = cohorts.stored_config(cohort.folder).to_dict()
+    later = load_cohort("simulated", folder=tmp_path, **own | {"seed": cohorts.OTHER_SEED, "patients": 25})
+    found = cohorts.external_cohort(later, max_samples=15, tiles_per_sample=1, seed=0)
+    assert found.complete is not None and cohorts.stored_config(later.folder).seed == cohorts.OTHER_SEED
+    assert set(found.complete.obs_names) <= set(later.profiles.obs_names)  # named alike, and nobody the same
+    for name in found.complete.obs_names:
+        assert not np.allclose(_fractions(found.complete, name), _fractions(later.profiles, name))
+
+
+def _fractions(profiles: AnnData, name: str) -> NDArray[np.float64]:
+    obs = profiles.obs.loc[name]
+    return obs[[column for column in obs.index if column.startswith("fraction_")]].to_numpy(float)
+
+
 def test_a_classifier_of_other_pixels_or_stain_is_refused(cohort: Cohort, elsewhere: cohorts.ExternalCohort) -> None:
     maker, reader = Painter(cohort), Reader(cohort)
     report.check_fit("painter", maker, reader)  # type: ignore[arg-type]

@@ -135,9 +135,16 @@ def slope(differences: Differences) -> NDArray[np.float64]:
 
 
 def report_of(parts: Sequence[Moved], *, n_tiles: int, n_boot: int = 1000, seed: int = 0) -> DirectionReport:
-    """Report readings that are there already; one `Moved` a quantity, each with other directions."""
+    """Report readings that are there already.
+
+    Parameters
+    ----------
+    parts : one a quantity, each with one other direction or more.
+    n_tiles : read of each sample and step, for the report.
+    n_boot, seed : of the intervals, which resample split groups, or the samples of a single one.
+    """
     numbers, labels, follows, others = {}, {}, {}, {}
-    rows = []
+    rows: list[dict[str, object]] = []
     unit = ""
     for part in parts:
         kind, (units, unit) = part.quantity, resampling_units(part.groups)
@@ -171,14 +178,7 @@ def report_of(parts: Sequence[Moved], *, n_tiles: int, n_boot: int = 1000, seed:
                 spearman, part.controls.fraction, read, groups=own, n_boot=n_boot, seed=seed
             )
             labels[f"{key}_{name}"] = f"{kind} fraction of held-out samples, read from {words}: correlation within tissue"
-        for source, differences, who in ((FITTED, part.along, units), (TRUTH, truth, units[chosen])):
-            for step in sorted({0.0, *differences}) if differences else ():
-                values = differences.get(step, np.zeros(len(who)))
-                found = bootstrap(np.mean, values, groups=who, n_boot=n_boot, seed=seed)
-                rows.append(_row(source, kind, step, found.value, found.low, found.high))
-        for step in sorted({0.0, *part.others[0]}):
-            at = [float(each.get(step, np.zeros(1)).mean()) for each in part.others]
-            rows.append(_row(OTHERS, kind, step, float(np.mean(at)), min(at), max(at)))
+        rows += _doses(part, units, n_boot=n_boot, seed=seed)
     return DirectionReport(
         numbers,
         labels,
@@ -191,6 +191,20 @@ def report_of(parts: Sequence[Moved], *, n_tiles: int, n_boot: int = 1000, seed:
         n_tiles,
         max((len(part.others) for part in parts), default=0),
     )
+
+
+def _doses(part: Moved, units: NDArray[np.str_], *, n_boot: int, seed: int) -> list[dict[str, object]]:
+    """Return rows of a chart, the mean difference at each step: along the direction, in the truth, along others (range)."""
+    kind, (chosen, truth), rows = part.quantity, part.truth, []
+    for source, differences, who in ((FITTED, part.along, units), (TRUTH, truth, units[chosen])):
+        for step in sorted({0.0, *differences}) if differences else ():
+            values = differences.get(step, np.zeros(len(who)))
+            found = bootstrap(np.mean, values, groups=who, n_boot=n_boot, seed=seed)
+            rows.append(_row(source, kind, step, found.value, found.low, found.high))
+    for step in sorted({0.0, *part.others[0]}):
+        at = [float(each.get(step, np.zeros(1)).mean()) for each in part.others]
+        rows.append(_row(OTHERS, kind, step, float(np.mean(at)), min(at), max(at)))
+    return rows
 
 
 def _row(source: str, kind: str, step: float, value: float, low: float, high: float) -> dict[str, object]:

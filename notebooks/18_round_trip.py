@@ -30,7 +30,7 @@
 preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training, of the noise and of the shuffles
-n_tiles: int = 6  # tiles made of a profile
+n_tiles: int = 4  # tiles made of a profile
 max_samples: int = 60  # held-out samples, at most
 n_boot: int = 300  # resamples of an interval
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/18_round_trip
@@ -58,11 +58,11 @@ page = Page.open(
 # %% [markdown]
 # ## Generators there, readers back
 #
-# There: RNA-GAN (page 07) and the base stage of RNA-CDM (page 09). Back: attention pooling {cite}`ilse2018`, fitted on real
-# tiles of training samples, averaged to the generators' pixels and brought to one stain as theirs are; the flow of page 17,
-# trained at these pixels; and, for RNA-GAN, a reader that was fitted on tiles made of the training samples' RNA. The last
-# tells what is in made tiles at all, even if it does not look like tissue; the first two whether tissue carries it. None
-# reads a text, and none has seen a test sample.
+# There: RNA-GAN (page 07) and the base stage of RNA-CDM (page 09). Back: attention pooling {cite}`ilse2018`, fitted on
+# real tiles of training samples, averaged to the generators' pixels and brought to one stain as theirs are; the flow of
+# page 17, trained at these pixels on tiles as they were stained; and, for RNA-GAN, a reader that was fitted on tiles made
+# of the training samples' RNA. The last tells what is in made tiles at all, even if it does not look like tissue; the
+# first two whether tissue carries it. None reads a text, and none has seen a test sample.
 
 # %%
 data = page.load()
@@ -82,8 +82,18 @@ ways = {
     "RNA-GAN, reader of made tiles": (gan, own),
 }
 trips, reports = {}, {}
+as_flow = flow.inputs(data, "test")
+as_flow = as_flow.take([as_flow.sample_ids.index(name) for name in start.test.inputs.sample_ids])
 for name, (tiles, back) in ways.items():
-    trips[name], reports[name] = start.travel(tiles, back, encoder=tiles.encoder, n_tiles=n_tiles, n_boot=n_boot, seed=seed)
+    trips[name], reports[name] = start.travel(
+        tiles,
+        back,
+        inputs=as_flow if back is flow else None,
+        encoder=tiles.encoder,
+        n_tiles=n_tiles,
+        n_boot=n_boot,
+        seed=seed,
+    )
     page.report(journeys.named(reports[name], name))
 page.note(journeys.in_words(reports, reports["RNA-GAN"]))
 for name in ("RNA-GAN", "RNA-CDM"):

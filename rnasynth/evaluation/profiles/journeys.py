@@ -99,6 +99,7 @@ class Journey:
         way_back: Any,
         *,
         encoder: Any = None,
+        inputs: PatientInputs | None = None,
         n_tiles: int = 8,
         n_boot: int = 300,
         n_permutations: int = 199,
@@ -110,13 +111,16 @@ class Journey:
         ----------
         tiles : a trained tile generator.
         way_back : fitted on `train` and `val`.
+        inputs : the test samples as the way back reads real tiles, where it was not trained on tiles of one stain; then made
+            tiles are not brought to one stain either.
         encoder : `encode(raw profiles)` -> the latent that both directions share, such as the generator's own.
         n_tiles, n_boot, n_permutations, seed : see `round_trips` and `round_trip_report`.
         """
+        restain = same_stain if inputs is None else None
+        real = self.test.inputs if inputs is None else inputs
         trips = round_trips(
-            tiles, way_back, self.profiles, self.test.inputs, self.transform, self.network,
-            restain=same_stain, n_tiles=n_tiles, seed=seed,
-        )  # fmt: skip
+            tiles, way_back, self.profiles, real, self.transform, self.network, restain=restain, n_tiles=n_tiles, seed=seed
+        )
         encode: Callable[[NDArray[np.float32]], NDArray[Any]] | None = None
         centre = None
         if encoder is not None:
@@ -224,12 +228,14 @@ def side_by_side(reports: Mapping[str, RoundTripReport], what: str, *, ceilings:
     what : "genes", "cells", "latents" or "tiles"; a journey without it is left out.
     ceilings : journeys whose ceiling is shown: one for every reader of real tiles.
     """
-    frames = []
+    frames: list[pd.DataFrame] = []
     for journey, report in reports.items():
         part = getattr(report, what)
         if part is None:
             continue
-        rows = part.rows[(part.rows["label"] != CEILING) | (journey in ceilings)]
+        bound = part.rows["label"].str.endswith("ceiling)") & (part.rows["label"] != CEILING)  # the same for all journeys
+        shown = ~bound if frames else bound | ~bound
+        rows = part.rows[shown & ((part.rows["label"] != CEILING) | (journey in ceilings))]
         frames.append(rows.assign(label=[f"{journey}, {label}" for label in rows["label"]]))
     return pd.concat(frames, ignore_index=True)
 
@@ -267,14 +273,24 @@ def gene_points(ceiling: RoundTripReport, report: RoundTripReport) -> pd.DataFra
     return pd.DataFrame({"x": ceiling.genes.table[CEILING], "y": report.genes.table[MADE], "group": group}).dropna()
 
 
-def read_in_made_tiles(journey: Journey, tiles: Any, cohort: Cohort, *, n_tiles: int = 8, seed: int = 0) -> Any:
+def read_in_made_tiles(
+    journey: Journey, tiles: Any, cohort: Cohort, *, n_tiles: int = 8, max_samples: int = 200, seed: int = 0
+) -> Any:
     """Return attention pooling that was fitted on tiles made of the training samples' own RNA.
 
     A reader of real tiles may fail on made ones because they look unlike real ones, not because the RNA is not in them; this
     one has never seen a real tile. It may read what no pathologist would: a floor for what is lost, no proof of tissue.
+
+    Parameters
+    ----------
+    n_tiles : made of a sample.
+    max_samples : training samples at most, evenly spaced, and a third as many validation samples.
     """
     parts = []
-    for split, part in (("train", journey.train), ("val", journey.val)):
+    for split, whole, limit in (("train", journey.train, max_samples), ("val", journey.val, max_samples // 3)):
+        rows = evenly_spaced(len(whole), limit)
+        inputs: Any = whole.inputs
+        part = replace(whole, inputs=inputs.take(rows), z=whole.z[rows], groups=whole.groups[rows])
         profiles = cohort.only(split).profiles
         place = {str(name): row for row, name in enumerate(profiles.obs["sample_id"])}
         bags = []

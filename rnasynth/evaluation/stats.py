@@ -17,7 +17,6 @@ import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 from statsmodels.stats.proportion import proportion_confint
 
-from rnasynth.data.splits import evenly_spaced as evenly_spaced
 from rnasynth.errors import InputError
 
 Statistic = Callable[..., float]

@@ -185,8 +185,8 @@ def gan_demo() -> GemmGANConfig:
     """Return GeMM-GAN for 2 CPU cores: 1,000 genes, one layer of width 32, seconds.
 
     16 noise numbers: with 64 beside a short training the condition is a small part of the input. One critic step for each of
-    the generator lets it ignore its noise. At 200 steps it follows nothing yet (mean correlation of genes within tissues -0.07
-    on simulated test samples), at 350 it follows (0.30 on validation samples).
+    the generator lets it ignore its noise. At 200 steps it follows nothing yet (mean correlation of genes within tissues
+    -0.07 on simulated test samples), at 350 it follows (0.30 on validation samples).
     """
     return GemmGANConfig(
         hidden=(128, 128),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.patients import PatientInputs, choose_tiles, features_key, store_mpp, texts_of
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.data.transform import Transform
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.memorisation import key_of
@@ -25,7 +26,6 @@ from rnasynth.evaluation.profiles.attention import attention_pooling
 from rnasynth.evaluation.profiles.pairs import Pairs, pair
 from rnasynth.evaluation.profiles.round_trip import RoundTripReport, RoundTrips, round_trip_report, round_trips, tiles_only
 from rnasynth.evaluation.profiles.survivors import CEILING, MADE, CellReader, cell_reader
-from rnasynth.evaluation.stats import evenly_spaced
 from rnasynth.features import FeatureNetwork, extract, same_stain
 
 FRACTION = "fraction_"

@@ -24,12 +24,13 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.fidelity.manifold import manifold, squared_distances
 from rnasynth.evaluation.fidelity.memorisation import REAL, key_of, memorisation
 from rnasynth.evaluation.latent.checks import share_interval
 from rnasynth.evaluation.profiles.genes import within
-from rnasynth.evaluation.stats import Interval, bootstrap, evenly_spaced, resampling_units
+from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 
 N_GENES = 500  # for gene-gene correlations
 COMPONENTS = 50  # of the training samples, for distances

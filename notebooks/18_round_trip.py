@@ -95,6 +95,9 @@ for name, (tiles, back) in ways.items():
         seed=seed,
     )
     page.report(journeys.named(reports[name], name))
+for name, key in (("RNA-GAN", "gan_round_trip"), ("RNA-CDM", "cdm_round_trip")):
+    gain = journeys.gain_over_shuffled(reports[name])
+    page.number(key, gain, label=f"{name}: correlation of genes within tissues that comes back, over shuffled pairs")
 page.note(journeys.in_words(reports, reports["RNA-GAN"]))
 for name in ("RNA-GAN", "RNA-CDM"):
     if not journeys.comes_back(reports[name]):

@@ -24,8 +24,16 @@ from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.profiles.attention import attention_pooling
 from rnasynth.evaluation.profiles.pairs import Pairs, pair
-from rnasynth.evaluation.profiles.round_trip import RoundTripReport, RoundTrips, round_trip_report, round_trips, tiles_only
+from rnasynth.evaluation.profiles.round_trip import (
+    RoundTripReport,
+    RoundTrips,
+    round_trip_report,
+    round_trips,
+    tiles_of,
+    tiles_only,
+)
 from rnasynth.evaluation.profiles.survivors import CEILING, MADE, CellReader, cell_reader
+from rnasynth.evaluation.stats import Interval
 from rnasynth.features import FeatureNetwork, extract, same_stain
 
 FRACTION = "fraction_"
@@ -240,6 +248,13 @@ def side_by_side(reports: Mapping[str, RoundTripReport], what: str, *, ceilings:
     return pd.concat(frames, ignore_index=True)
 
 
+def gain_over_shuffled(report: RoundTripReport) -> Interval:
+    """Return the mean correlation of genes through made tiles over that of shuffled pairs, interval of the former."""
+    key = f"genes_{key_of(MADE)}"
+    own, chance = report.numbers[f"correlation_{key}"], report.numbers[f"shuffled_{key}"].value
+    return replace(own, value=own.value - chance, low=own.low - chance, high=own.high - chance)
+
+
 def comes_back(report: RoundTripReport) -> bool:
     """Whether genes are more alike before and after than pairs shuffled within tissues: intervals apart."""
     key = f"genes_{key_of(MADE)}"
@@ -293,10 +308,11 @@ def read_in_made_tiles(
         part = replace(whole, inputs=inputs.take(rows), z=whole.z[rows], groups=whole.groups[rows])
         profiles = cohort.only(split).profiles
         place = {str(name): row for row, name in enumerate(profiles.obs["sample_id"])}
-        bags = []
-        for name in part.inputs.sample_ids:
-            made = tiles.generate(profiles[[place[name]]].copy(), n_tiles, seed=seed)[0]
-            bags.append(extract(same_stain(made), journey.network, mpp_um=tiles.mpp_um))
+        mine = profiles[[place[name] for name in part.inputs.sample_ids]].copy()
+        bags = [
+            extract(same_stain(made), journey.network, mpp_um=tiles.mpp_um)
+            for made in tiles_of(tiles, mine, n_tiles, seed=seed)
+        ]
         parts.append(replace(part, inputs=tiles_only(part.inputs, bags)))
     return attention_pooling(parts[0], parts[1], seed=seed)
 

@@ -7,7 +7,7 @@ trained on features of such tiles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from rnasynth.evaluation.stats import Interval
 from rnasynth.features import FeatureNetwork, extract
 
 Tiles = NDArray[np.uint8]
+CHUNK = 32  # profiles whose tiles are made at a time
 
 
 class TileModel(Protocol):
@@ -56,6 +57,12 @@ class RoundTrips:
     back: dict[str, NDArray[np.float32]]
     features: NDArray[np.float64]
     features_back: dict[str, NDArray[np.float64]]
+
+
+def tiles_of(tiles: TileModel, profiles: AnnData, n_tiles: int, *, seed: int = 0) -> Iterator[Tiles]:
+    """Yield the tiles made of each profile, shape (n_tiles, px, px, 3); aligning genes is slow, so some at a time."""
+    for start in range(0, profiles.n_obs, CHUNK):
+        yield from tiles.generate(profiles[start : start + CHUNK].copy(), n_tiles, seed=seed)
 
 
 def rna_to_rna(
@@ -90,7 +97,7 @@ def rna_to_rna(
     names = [str(name) for name in profiles.obs_names]
     if names != list(inputs.sample_ids):
         raise InputError("round trip", expected="profiles in the order of the inputs", found="other samples")
-    made = [describe(tiles.generate(profiles[[row]].copy(), n_tiles, seed=seed)[0]) for row in range(len(names))]
+    made = [describe(part) for part in tiles_of(tiles, profiles, n_tiles, seed=seed)]
     return way_back.mean(tiles_only(inputs, made), n, seed), made
 
 
@@ -106,12 +113,8 @@ def tiles_to_tiles(
 ) -> NDArray[np.float64]:
     """Make tiles of z-scores that were read off tiles; return their mean features, shape (N, dim)."""
     profiles = raw_profiles(z, transform, obs)
-    return np.array(
-        [
-            describe(tiles.generate(profiles[[row]].copy(), n_tiles, seed=seed)[0]).mean(axis=0, dtype=np.float64)
-            for row in range(profiles.n_obs)
-        ]
-    )
+    made = tiles_of(tiles, profiles, n_tiles, seed=seed)
+    return np.array([describe(part).mean(axis=0, dtype=np.float64) for part in made])
 
 
 def round_trips(

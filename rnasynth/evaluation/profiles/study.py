@@ -24,6 +24,7 @@ from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.profiles.baselines import fit_baselines
 from rnasynth.evaluation.profiles.genes import GeneReport, order_by_validation
 from rnasynth.evaluation.profiles.pairs import Pairs, ProfileModel, check_disjoint, pair
+from rnasynth.evaluation.profiles.structure import StructureReport
 from rnasynth.evaluation.stats import Interval
 
 BOTH = "tiles and text"
@@ -157,10 +158,21 @@ def told_less(inputs: PatientInputs, *, seed: int = 0) -> dict[str, PatientInput
     return {"text": inputs, "text of another": inputs.shuffled_text(seed)}
 
 
-def ablation(model: ProfileModel, inputs: PatientInputs, *, n: int = 16, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+def ablations(
+    models: Sequence[ProfileModel], inputs: PatientInputs, *, n: int = 16, seed: int = 0
+) -> dict[str, NDArray[np.float32]]:
     """Return "MODEL: WHAT IT IS TOLD" -> expected profiles, shape (N, genes), for `gene_report`; see `told_less`."""
     given = told_less(inputs, seed=seed)
-    return {f"{model.name}: {told}": model.mean(less, n, seed) for told, less in given.items()}
+    return {f"{model.name}: {told}": model.mean(less, n, seed) for model in models for told, less in given.items()}
+
+
+def set_charts(report: StructureReport) -> dict[str, tuple[pd.DataFrame, str, float]]:
+    """Return figure name -> (rows for `plots.intervals`, what the axis says, the value of real profiles at best)."""
+    return {
+        "structure": (report.structure_rows, "agreement of gene-gene correlations with the real ones", 1.0),
+        "manifold": (report.manifold_rows, "precision, recall, coverage (shares) and density (ratio)", 1.0),
+        "detected": (report.detected_rows, "area under the curve of telling made from real", 0.5),
+    }
 
 
 def beats_the_label(report: GeneReport, model: str, *, of: str = "all") -> bool:

@@ -101,9 +101,7 @@ for name, key in (("RNA-GAN", "gan_round_trip"), ("RNA-CDM", "cdm_round_trip")):
 page.note(journeys.in_words(reports, reports["RNA-GAN"]))
 for name in ("RNA-GAN", "RNA-CDM"):
     if not journeys.comes_back(reports[name]):
-        page.not_converged(
-            f"{name}: what is read off its tiles is no nearer to the own profile than to others of the tissue"
-        )
+        page.not_converged(f"{name}: what is read off its tiles is not shown to be nearer to the own profile than to others")
 n = f"{len(start.test)} held-out samples, {n_tiles} made tiles each"
 
 # %% [markdown]
@@ -188,7 +186,7 @@ if data.simulated:
         page.table(
             truth.table, caption=f"Genes by the programme that they mark, {name}: correlations within tissues (simulated)"
         )
-        page.note(f"{name}. {truth.summary(MADE)}")
+        page.note(f"{name}. {truth.summary(MADE)} {truth.summary(CEILING)}")
 page.verdicts()
 
 # %% [markdown]

@@ -1,9 +1,9 @@
 """Tiles and clinical text -> profiles: GeMM-GAN as published, and our flow on the beta-VAE's latent.
 
     gemm-gan     WGAN-GP on z-scored profiles, told what a transformer makes of tiles and text (arXiv 2601.15392)
-    gemm-flow    conditional flow matching on the latent that the other direction (RNA -> tiles) is told, decoded by the
-                 same decoder, with a head for the latent's mean
+    gemm-flow    conditional flow matching on the latent that RNA -> tiles is told, decoded by the same decoder
 
+Beside the flow stands a head for the latent's mean.
 Neither is ever told the label: only baselines are (`systems.profile_baselines`).
 """
 

@@ -54,7 +54,8 @@ class Setting:
 def setting(device: str, *, short: bool = False) -> Setting:
     """Return the sizes for a device."""
     batch = 64 if device == "cuda" else 8
-    return Setting(device, batch, samples=batch, steps=2 if short else STEPS, turns=2 if short else 5)
+    samples = batch if device == "cuda" else 4
+    return Setting(device, batch, samples, steps=2 if short else STEPS, turns=2 if short else 3)
 
 
 class Diffusers(nn.Module):

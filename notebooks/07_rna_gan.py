@@ -12,7 +12,7 @@
 #   question: Does RNA help, and does it reach the tile?
 #   cohorts: [simulated, her2st]
 #   needs: [03_tiles, 04_beta_vae]
-#   demo_seconds: 240
+#   demo_seconds: 360
 # ---
 
 # %% [markdown]
@@ -24,7 +24,7 @@
 # proof that does not rest on looking: is a generated tile nearer to its own patient's tissue than one made from another
 # patient of the *same* tissue, from the mean profile, or from the tissue's name alone?
 #
-# **Cost.** About four minutes on two cores in `demo`.
+# **Cost.** About six minutes on two cores in `demo`.
 
 # %% tags=["parameters"]
 preset: str = "demo"  # demo, gpu or paper

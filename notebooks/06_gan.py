@@ -12,7 +12,7 @@
 #   question: What does a GAN make without RNA, and from narrow noise?
 #   cohorts: [simulated, her2st]
 #   needs: [03_tiles, 04_beta_vae]
-#   demo_seconds: 200
+#   demo_seconds: 130
 # ---
 
 # %% [markdown]
@@ -25,7 +25,7 @@
 # seeds; how many steps each needs; tiles of each; how varied they are, tissue by tissue; checkerboards; and what more tiles
 # a patient bring.
 #
-# **Cost.** About three minutes on two cores in `demo`.
+# **Cost.** About two minutes on two cores in `demo`.
 
 # %% tags=["parameters"]
 preset: str = "demo"  # demo, gpu or paper

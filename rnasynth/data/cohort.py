@@ -20,6 +20,7 @@ import anndata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from rnasynth import files
 from rnasynth.config import config_hash, data_folder
@@ -81,6 +82,46 @@ class Cohort:
     split_by: str = "patient"
     section: tuple[Path, float] | None = None
     stored: dict[str, str] | None = field(default=None, repr=False)
+
+    def tile_store(self) -> TileStore:
+        """Return the tiles.
+
+        Raises
+        ------
+        InputError : profiles alone.
+        """
+        if self.tiles is None:
+            raise InputError(f"cohort {self.name}", expected="tiles", found="profiles only", fix="tile its slides first")
+        return self.tiles
+
+    def tile_um(self) -> float:
+        """Return the side of a tile in um, the median where slides differ.
+
+        Raises
+        ------
+        InputError : no tiles.
+        """
+        store = self.tile_store()
+        return float(store.index["mpp_um"].median()) * store.tile_px
+
+    def tile_mpp(self, px: int | None = None) -> float:
+        """Return the um/px of the tiles once they have `px` pixels a side; None: as stored.
+
+        Raises
+        ------
+        InputError : no tiles.
+        """
+        return self.tile_um() / (px or self.tile_store().tile_px)
+
+    def tile_ids(self) -> dict[str, NDArray[np.int64]]:
+        """Return the numbers of each sample's tiles in the store, in its order; a sample without tiles is not there.
+
+        Raises
+        ------
+        InputError : no tiles.
+        """
+        index = self.tile_store().index
+        return {str(name): rows["tile_id"].to_numpy() for name, rows in index.groupby("sample_id", observed=True)}
 
     def fingerprint(self) -> str:
         """Hash of sample ids, splits, unit, genes, values and the tile store: what a run must know of its data."""

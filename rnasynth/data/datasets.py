@@ -36,8 +36,7 @@ class TileDataset:
     """
 
     def __init__(self, cohort: Cohort, split: str, px: int | None = None) -> None:
-        if cohort.tiles is None:
-            raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
+        self.store = cohort.tile_store()
         cohort.check_splits()
         obs = cohort.profiles.obs
         if split not in set(obs["split"]):
@@ -46,10 +45,10 @@ class TileDataset:
             )
         names, mine = obs["sample_id"].astype(str).to_numpy(), (obs["split"] == split).to_numpy()
         row_of = dict(zip(names[mine], np.flatnonzero(mine), strict=True))
-        rows = cohort.tiles.index["sample_id"].astype(str).map(row_of)
+        rows = self.store.index["sample_id"].astype(str).map(row_of)
         there = rows.notna().to_numpy()
-        self.store, self.split = cohort.tiles, split
-        self.px = px or cohort.tiles.tile_px
+        self.split = split
+        self.px = px or self.store.tile_px
         self.tile_ids: NDArray[np.int64] = np.flatnonzero(there).astype(np.int64)
         self.samples: NDArray[np.int64] = rows[there].to_numpy(dtype=np.int64)
         if not len(self.tile_ids):

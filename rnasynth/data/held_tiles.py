@@ -11,7 +11,6 @@ import torch
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.pixels import to_float
 from rnasynth.data.tiles import TileStore
-from rnasynth.errors import InputError
 
 LIMIT_BYTES = 1 << 29  # half a gibibyte: 170,000 tiles of 32 px
 
@@ -57,8 +56,5 @@ def hold_tiles(cohort: Cohort, px: int, *, limit_bytes: int = LIMIT_BYTES) -> Co
     ------
     InputError : the cohort has no tiles.
     """
-    if cohort.tiles is None:
-        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
-    if len(cohort.tiles) * px * px * 3 > limit_bytes:
-        return cohort
-    return replace(cohort, tiles=HeldTiles(cohort.tiles, px))
+    store = cohort.tile_store()
+    return cohort if len(store) * px * px * 3 > limit_bytes else replace(cohort, tiles=HeldTiles(store, px))

@@ -11,7 +11,7 @@ from anndata import AnnData
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.simulate import stored_config, tiles_with_more
 from rnasynth.evaluation.cells.nuclei import resampled
-from rnasynth.evaluation.deconvolution.readers import TileReader, mpp_at, real_tiles
+from rnasynth.evaluation.deconvolution.readers import TileReader, real_tiles
 from rnasynth.evaluation.stats import bootstrap, resampling_units, spearman
 from rnasynth.perturb.changes import Change
 from rnasynth.perturb.effects import DOSES, with_index
@@ -40,7 +40,7 @@ def simulated_truth(
     px : side to which the tiles are averaged, as the generator's.
     tiles : the first of each patient.
     """
-    config, mpp_um = stored_config(cohort.folder), mpp_at(cohort, px)
+    config, mpp_um = stored_config(cohort.folder), cohort.tile_mpp(px)
     names = [str(name) for name in profiles.obs_names]
     patients = profiles.obs["patient_id"].astype(str).tolist()
     own: pd.DataFrame | None = None
@@ -88,7 +88,7 @@ def real_association(
     -------
     A row a change: change, quantity, value, low, high (Spearman's correlation), n.
     """
-    mpp_um = mpp_at(cohort, px)
+    mpp_um = cohort.tile_mpp(px)
     seen = pd.DataFrame(
         [read_all(part, readers, mpp_um).mean() for part in real_tiles(cohort, profiles, px=px, limit=limit)]
     )

@@ -27,7 +27,7 @@ from rnasynth.evaluation.cells.nuclei import resampled
 from rnasynth.evaluation.conditioning.experiment import first_in_turn
 from rnasynth.evaluation.deconvolution.checks import fractions_of, join_types
 from rnasynth.evaluation.deconvolution.follow import CLASSES
-from rnasynth.evaluation.deconvolution.readers import FractionReader, TileReader, mpp_at, real_tiles, with_tiles
+from rnasynth.evaluation.deconvolution.readers import FractionReader, TileReader, real_tiles, with_tiles
 from rnasynth.perturb.direction_report import Controls, Differences, DirectionReport, Moved, report_of
 from rnasynth.perturb.pure import spaced, with_fractions
 from rnasynth.systems.generation import TileGenerator
@@ -246,7 +246,7 @@ def _truth(
     kind = direction.quantity
     if not cohort.simulated or kind not in CELL_TYPES:
         return rows[:0], {}
-    config, mpp_um = stored_config(cohort.folder), mpp_at(cohort, px)
+    config, mpp_um = stored_config(cohort.folder), cohort.tile_mpp(px)
     fraction = amounts(profiles, [kind])[kind].to_numpy()[rows]
     patients = profiles.obs["patient_id"].astype(str).to_numpy()[rows]
 
@@ -266,7 +266,7 @@ def _controls(
     """What the fraction is, and what is read of it from held-out inputs and real tiles; each less its tissue's mean."""
     kind = direction.quantity
     told = np.asarray(generator.conditions(profiles)[0], dtype=np.float64) @ direction.weights
-    mpp_um = mpp_at(cohort, generator.px)
+    mpp_um = cohort.tile_mpp(generator.px)
     tiles = real_tiles(cohort, profiles, px=generator.px, limit=REAL_TILES)
     shown = np.array([float(reader(part, mpp_um)[kind].mean()) for part in tiles])
     tissues = profiles.obs["tissue"].astype(str).to_numpy()

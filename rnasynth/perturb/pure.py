@@ -18,7 +18,7 @@ from rnasynth.evaluation.deconvolution.checks import fractions_of, join_types
 from rnasynth.evaluation.deconvolution.follow import CLASSES
 from rnasynth.evaluation.deconvolution.group_mode import CellTypeProfiles, cell_type_profiles, truth_table
 from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content
-from rnasynth.evaluation.deconvolution.readers import TileReader, mpp_at, with_tiles
+from rnasynth.evaluation.deconvolution.readers import TileReader, with_tiles
 from rnasynth.evaluation.deconvolution.signatures import PER_MILLION
 from rnasynth.evaluation.stats import Interval, resampling_units
 from rnasynth.perturb.effects import CHUNK, TileGenerator, with_index
@@ -194,7 +194,7 @@ def _more_cells(
     cohort: Cohort, profiles: AnnData, kind: str, reader: TileReader, *, px: int, tiles: int = 1
 ) -> pd.DataFrame:
     """Difference of readings, the simulator's tiles with many more cells of a type less the same tiles as they are."""
-    config, mpp_um = stored_config(cohort.folder), mpp_at(cohort, px)
+    config, mpp_um = stored_config(cohort.folder), cohort.tile_mpp(px)
     parts = []
     for patient in profiles.obs["patient_id"].astype(str):
         own, more = (

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rnasynth.data.cohort import Cohort
 from rnasynth.evaluation.cells.nuclei import NucleiModel, find_nuclei, resampled
 from rnasynth.evaluation.conditioning.area import haematoxylin_area
-from rnasynth.evaluation.deconvolution.readers import TileReader, mpp_at
+from rnasynth.evaluation.deconvolution.readers import TileReader
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 
 COUNTABLE = (0.5, 2.0)  # page 12's rule: the whole interval of coarse over full nuclei lies between
@@ -70,7 +70,7 @@ def nuclei_countable(
     mpp_um = float(index["mpp_um"].median())
     for tile in cohort.tiles.read_batch([int(first[name]) for name in names]):
         full.append(len(find_nuclei(tile, model, mpp_um=mpp_um)))
-        coarse.append(len(find_nuclei(resampled(tile, (px, px)), model, mpp_um=mpp_at(cohort, px))))
+        coarse.append(len(find_nuclei(resampled(tile, (px, px)), model, mpp_um=cohort.tile_mpp(px))))
     units, _ = resampling_units(profiles.obs["split_group"].astype(str).to_numpy()[: len(names)])
     ratio = bootstrap(_ratio, np.array(coarse, float), np.array(full, float), groups=units, n_boot=n_boot, seed=seed)
     return bool(ratio.low > COUNTABLE[0] and ratio.high < COUNTABLE[1]), ratio

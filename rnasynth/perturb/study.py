@@ -24,7 +24,7 @@ from rnasynth.evaluation.deconvolution.follow import CLASSES
 from rnasynth.evaluation.deconvolution.group_mode import CellTypeProfiles
 from rnasynth.evaluation.deconvolution.inputs import read_marker_lists, signature_folder
 from rnasynth.evaluation.deconvolution.mixtures import simulated_rna_content
-from rnasynth.evaluation.deconvolution.readers import FractionReader, TileReader, mpp_at, with_tiles
+from rnasynth.evaluation.deconvolution.readers import FractionReader, TileReader, with_tiles
 from rnasynth.evaluation.stats import Interval
 from rnasynth.perturb.changes import Change, gene_change, programme_change
 from rnasynth.perturb.controls import TRUTH, real_association, simulated_truth
@@ -147,10 +147,10 @@ def reader_for(
     ------
     InputError : the generator's tiles show another field than the cohort's, so that no real tile is like them.
     """
-    if abs(generator.mpp_um / mpp_at(cohort, generator.px) - 1) > 0.01:
+    if abs(generator.mpp_um / cohort.tile_mpp(generator.px) - 1) > 0.01:
         raise InputError(
             "generator",
-            expected=f"tiles of the cohort's field, {mpp_at(cohort, generator.px):g} um a pixel at {generator.px} px",
+            expected=f"tiles of the cohort's field, {cohort.tile_mpp(generator.px):g} um a pixel at {generator.px} px",
             found=f"{generator.mpp_um:g} um a pixel",
             fix="generate whole fields",
         )

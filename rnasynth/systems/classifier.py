@@ -122,13 +122,11 @@ class ClassifierSystem(System):
             start from that has another network.
         RunError : no such run.
         """
-        if cohort.tiles is None:
-            raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
         obs = cohort.profiles.obs
-        there = set(cohort.tiles.index["sample_id"].astype(str))
+        there = list(cohort.tile_ids())
         training = (obs["split"] == "train").to_numpy() & obs["sample_id"].astype(str).isin(there).to_numpy()
         facts = {**label_rule(obs[training], config.label, config.cut), "label": config.label}
-        facts["tile_um"] = float(cohort.tiles.index["mpp_um"].median()) * cohort.tiles.tile_px
+        facts["tile_um"] = cohort.tile_um()
         groups = set(obs["split_group"][training].astype(str))
         facts["stop_groups"] = (
             stop_groups(obs[training], facts, seed=config.train.seed) if len(groups) >= FEWEST_GROUPS else []

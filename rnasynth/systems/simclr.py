@@ -152,9 +152,7 @@ class SimCLRSystem(System):
         ------
         InputError : no tiles.
         """
-        if cohort.tiles is None:
-            raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
-        return cls(config, {"tile_um": float(cohort.tiles.index["mpp_um"].median()) * cohort.tiles.tile_px})
+        return cls(config, {"tile_um": cohort.tile_um()})
 
     def dataset(self, cohort: Cohort, split: str) -> ConditionedTiles:
         """Return the tiles of one split, in memory where small."""

@@ -167,15 +167,13 @@ def facts_of(cohort: Cohort, latents: NDArray[np.float32] | None, *, standardise
     ------
     InputError : no tiles.
     """
-    if cohort.tiles is None:
-        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
     training = (cohort.profiles.obs["split"] == "train").to_numpy()
     facts: dict[str, Any] = {
         "latent_dim": 0 if latents is None else latents.shape[1],
         "latent_mean": [],
         "latent_spread": [],
         "tissues": sorted(set(cohort.profiles.obs["tissue"][training].astype(str))),
-        "tile_um": float(cohort.tiles.index["mpp_um"].median()) * cohort.tiles.tile_px,
+        "tile_um": cohort.tile_um(),
     }
     if latents is not None and standardise != "none":
         mean, spread = latents[training].mean(axis=0), latents[training].std(axis=0)

@@ -115,6 +115,22 @@ def test_array_rows_stay_together() -> None:
 # ---------------------------------------------------------------- fingerprint, views
 
 
+def test_tiles_are_asked_of_the_cohort(tmp_path: Path) -> None:
+    cohort = small(tmp_path)
+    store = cohort.tile_store()
+    assert cohort.tile_um() == pytest.approx(float(store.index["mpp_um"].iloc[0]) * store.tile_px)
+    assert cohort.tile_mpp() == pytest.approx(float(store.index["mpp_um"].iloc[0]))
+    assert cohort.tile_mpp(store.tile_px // 2) == pytest.approx(2 * cohort.tile_mpp())
+    ids = cohort.tile_ids()
+    assert sorted(np.concatenate(list(ids.values())).tolist()) == list(range(len(store)))
+    for name, mine in ids.items():
+        assert set(store.index["sample_id"].astype(str).iloc[mine]) == {name}
+    alone = replace(cohort, tiles=None)
+    for asked in (alone.tile_store, alone.tile_um, alone.tile_mpp, alone.tile_ids):
+        with pytest.raises(InputError, match="profiles only"):
+            asked()
+
+
 def test_fingerprint_changes_with_sample_split_value_gene_unit_and_store(tmp_path: Path) -> None:
     cohort = small(tmp_path / "a")
     first = cohort.fingerprint()

@@ -119,8 +119,7 @@ def follow_area(
     chosen = evenly_spaced(held_out.n_obs, held_out.n_obs if max_samples is None else max_samples)
     if len(chosen) < 3:
         raise InputError(f"cohort {cohort.name}, split {split}", expected="three samples with tiles", found="fewer")
-    assert cohort.tiles is not None
-    store_um, made_um = float(cohort.tiles.index["mpp_um"].median()), float(generator.mpp_um)
+    store_um, made_um = cohort.tile_mpp(), float(generator.mpp_um)
     wanted_um = max(store_um, made_um) if mpp_um is None else float(mpp_um)
     made = np.full(held_out.n_obs, math.nan)
     for start in range(0, len(chosen), CHUNK):
@@ -167,10 +166,8 @@ def _real_areas(
     cohort: Cohort, profiles: AnnData, mpp_um: float, limit: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean area of each sample's real tiles (N,), and of two halves of them (N, 2): of its tiles, or of its one tile."""
-    assert cohort.tiles is not None
-    store = cohort.tiles
-    px = max(4, round(store.tile_px * float(store.index["mpp_um"].median()) / mpp_um))
-    tile_ids = {str(name): rows["tile_id"].to_numpy() for name, rows in store.index.groupby("sample_id", observed=True)}
+    store, tile_ids = cohort.tile_store(), cohort.tile_ids()
+    px = max(4, round(cohort.tile_um() / mpp_um))
     means, halves = [], []
     for name in profiles.obs_names:
         tiles = store.read_batch(tile_ids[str(name)][:limit], px=px)

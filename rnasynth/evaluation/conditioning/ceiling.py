@@ -68,21 +68,16 @@ def ridge_retrieval(
 
 def _paired(cohort: Cohort, split: str) -> AnnData:
     """Profiles of a split that have tiles."""
-    if cohort.tiles is None:
-        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
-    there = set(cohort.tiles.index["sample_id"].astype(str))
+    there = cohort.tile_ids()
     profiles = cohort.only(split).profiles
     return profiles[[str(name) in there for name in profiles.obs["sample_id"]]].copy()
 
 
 def _features(profiles: AnnData, cohort: Cohort, network: FeatureNetwork, px: int, limit: int) -> NDArray[np.float64]:
     """Mean features of each sample's real tiles at the generator's pixel size, brought to one stain, shape (N, dim)."""
-    assert cohort.tiles is not None
-    store = cohort.tiles
-    mpp_um = float(store.index["mpp_um"].median()) * store.tile_px / px
-    of = store.index.groupby(store.index["sample_id"].astype(str))["tile_id"].apply(lambda ids: ids.to_numpy()[:limit])
+    store, mpp_um, of = cohort.tile_store(), cohort.tile_mpp(px), cohort.tile_ids()
     rows = []
     for name in profiles.obs["sample_id"].astype(str):
-        tiles = same_stain(store.read_batch(of[name], px=px))
+        tiles = same_stain(store.read_batch(of[name][:limit], px=px))
         rows.append(extract(tiles, network, mpp_um=mpp_um).mean(axis=0))
     return np.asarray(rows, np.float64)

@@ -76,12 +76,10 @@ def prove(
     """
     if split == "train":
         raise SplitError(f"cohort {cohort.name}", expected="a held-out split", found="train", fix="use val or test")
-    if cohort.tiles is None:
-        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
+    store = cohort.tile_store()
     network = StainTexture() if network is None else network
-    px = int(getattr(generator, "px", cohort.tiles.tile_px) if px is None else px)
-    store = cohort.tiles
-    mpp_um = float(store.index["mpp_um"].median()) * store.tile_px / px
+    px = int(getattr(generator, "px", store.tile_px) if px is None else px)
+    mpp_um = cohort.tile_mpp(px)
     held_out, tile_ids = with_tiles(cohort, split)
     names = [str(name) for name in held_out.obs_names]
 
@@ -293,11 +291,7 @@ def with_tiles(cohort: Cohort, split: str) -> tuple[anndata.AnnData, dict[str, N
     ------
     InputError : the cohort has no tiles, or no sample of the split has any.
     """
-    if cohort.tiles is None:
-        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
-    tile_ids = {
-        str(name): rows["tile_id"].to_numpy() for name, rows in cohort.tiles.index.groupby("sample_id", observed=True)
-    }
+    tile_ids = cohort.tile_ids()
     mine = (cohort.profiles.obs["split"] == split).to_numpy() & np.array(
         [str(n) in tile_ids for n in cohort.profiles.obs_names]
     )

@@ -20,7 +20,7 @@ from statsmodels.stats.multitest import multipletests
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.deconvolution.checks import flat_correlation
-from rnasynth.evaluation.deconvolution.readers import TileReader, mpp_at, real_tiles, seen_in, with_tiles
+from rnasynth.evaluation.deconvolution.readers import TileReader, real_tiles, seen_in, with_tiles
 from rnasynth.evaluation.stats import Interval, bootstrap, permutation_p, resampling_units
 
 N_SHUFFLES = 200  # shuffles within tissue whose correlations make the control's mean and range
@@ -292,7 +292,7 @@ def follow(
     if not names:
         raise InputError("fractions", expected=f"of samples of the split {split!r} that have tiles", found="of others")
     known = fractions.loc[names]
-    mpp_um = mpp_at(cohort, px)
+    mpp_um = cohort.tile_mpp(px)
     seen = {real: seen_in(real_tiles(cohort, held_out, px=px, limit=tiles_per_profile), names, reader, mpp_um=mpp_um)}
     for source, generator in generators.items():
         made = (generator.generate(held_out[[row]].copy(), tiles_per_profile, seed=seed)[0] for row in range(len(names)))

@@ -97,7 +97,7 @@ class FractionReader:
         if len(names) < 3:
             raise InputError("training samples", expected="three or more with fractions and tiles", found=str(len(names)))
         tiles = real_tiles(cohort, train, px=px, limit=tiles_per_sample)
-        mpp_um = mpp_at(cohort, px)
+        mpp_um = cohort.tile_mpp(px)
         rows = [extract(same_stain(part), network, mpp_um=mpp_um).mean(axis=0) for part in tiles]
         return cls(np.stack(rows), fractions.loc[names], network, px=px)
 
@@ -132,9 +132,7 @@ def with_tiles(cohort: Cohort, split: str) -> AnnData:
     ------
     InputError : the cohort or the split has none.
     """
-    if cohort.tiles is None:
-        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
-    there = set(cohort.tiles.index["sample_id"].astype(str))
+    there = cohort.tile_ids()
     profiles = cohort.only(split).profiles
     kept = np.array([str(name) in there for name in profiles.obs_names])
     if not kept.any():
@@ -144,14 +142,6 @@ def with_tiles(cohort: Cohort, split: str) -> AnnData:
 
 def real_tiles(cohort: Cohort, profiles: AnnData, *, px: int, limit: int) -> Iterable[NDArray[np.uint8]]:
     """Yield the first `limit` real tiles of each profile, averaged to `px` a side."""
-    assert cohort.tiles is not None
-    store = cohort.tiles
-    of = store.index.groupby(store.index["sample_id"].astype(str))["tile_id"].apply(lambda ids: ids.to_numpy()[:limit])
+    store, of = cohort.tile_store(), cohort.tile_ids()
     for name in profiles.obs_names:
-        yield store.read_batch(of[str(name)], px=px)
-
-
-def mpp_at(cohort: Cohort, px: int) -> float:
-    """Um a pixel of the cohort's tiles at `px` a side."""
-    assert cohort.tiles is not None
-    return float(cohort.tiles.index["mpp_um"].median()) * cohort.tiles.tile_px / px
+        yield store.read_batch(of[str(name)][:limit], px=px)

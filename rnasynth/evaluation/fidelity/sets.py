@@ -75,16 +75,13 @@ def real_tiles(
     ------
     InputError : no tiles. SplitError : an unknown split, or splits that were changed.
     """
-    if cohort.tiles is None:
-        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
+    store, of_sample = cohort.tile_store(), cohort.tile_ids()
     cohort.check_splits()
     obs = cohort.profiles.obs
     if split not in set(obs["split"]):
         raise SplitError(f"cohort {cohort.name}, split {split!r}", expected=str(sorted(set(obs["split"]))), found="none")
-    store = cohort.tiles
-    mpp_um = float(store.index["mpp_um"].median()) * store.tile_px / px
+    mpp_um = cohort.tile_mpp(px)
     mine = obs[(obs["split"] == split).to_numpy()]
-    of_sample = {str(key): rows["tile_id"].to_numpy() for key, rows in store.index.groupby("sample_id", observed=True)}
 
     def parts() -> Iterator[tuple[NDArray[np.uint8], str, NDArray[np.int64]]]:
         for sample in mine["sample_id"].astype(str):

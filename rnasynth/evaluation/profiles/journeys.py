@@ -63,10 +63,8 @@ def one_stain_inputs(
     ------
     InputError : no tiles at all. SplitError : no sample in that split.
     """
-    if cohort.tiles is None:
-        raise InputError(f"cohort {cohort.name}", expected="tiles", found="profiles only", fix="tile its slides first")
-    store, obs = cohort.tiles, cohort.only(split).profiles.obs
-    of_sample = {str(key): rows["tile_id"].to_numpy() for key, rows in store.index.groupby("sample_id", observed=True)}
+    store, of_sample = cohort.tile_store(), cohort.tile_ids()
+    obs = cohort.only(split).profiles.obs
     obs = obs[obs["sample_id"].astype(str).isin(of_sample).to_numpy()]
     obs = obs if limit is None else obs.iloc[evenly_spaced(len(obs), limit)]
     mpp_um = store_mpp(store, px)

@@ -223,6 +223,25 @@ def book(
     typer.echo(f"The book is at {build_book(cohort, preset)}")
 
 
+@app.command()
+def notebooks(
+    out: Annotated[Path, typer.Option("--out", help="Folder for them; files of the same names are replaced.")] = Path(
+        "notebooks"
+    ),
+    pages: Annotated[str, typer.Option("--pages", help="Numbers of pages, such as 04,05; all by default.")] = "",
+) -> None:
+    """Write the pages as notebooks that run anywhere under papermill or Jupyter in this environment.
+
+    Example: rnasynth notebooks --out build/notebooks
+    """
+    from rnasynth.pages.notebooks import choose, read_pages, write_notebooks
+
+    sources = read_pages()
+    chosen = choose(sources, [number.strip() for number in pages.split(",") if number.strip()] or None)
+    for path in write_notebooks(out, {name: sources[name] for name in sorted(chosen)}):
+        typer.echo(path)
+
+
 def _assignments(texts: list[str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for text in texts:
@@ -257,9 +276,9 @@ def bench(
     """
     import runpy
 
-    from rnasynth.config import project_folder
+    from rnasynth.config import checkout_folder
 
-    folder = project_folder() / "benchmarks"
+    folder = (checkout_folder() or Path.cwd()) / "benchmarks"
     if not (folder / "__main__.py").exists():
         raise InputError("rnasynth bench", expected="the folder benchmarks/ of a checkout", found=f"none at {folder}")
     sys.path.insert(0, str(folder.parent))

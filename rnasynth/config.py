@@ -117,19 +117,44 @@ def check_preset(preset: str) -> str:
     return preset
 
 
-def project_folder() -> Path:
-    """Return the checkout that the library is run from (by its pyproject.toml), else the current folder."""
+def checkout_folder() -> Path | None:
+    """Return the checkout that the library is run from (by its pyproject.toml); None for an installed package."""
     checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    return checkout if (checkout / "pyproject.toml").exists() else None
+
+
+def project_folder() -> Path:
+    """Where `data/`, `runs/` and `build/` are made: `$RNASYNTH_HOME`, else the checkout, else the current folder."""
+    home = os.environ.get("RNASYNTH_HOME")
+    return Path(home) if home else checkout_folder() or Path.cwd()
+
+
+def sources_folder(name: str) -> Path:
+    """Return one of the project's own folders, "book", "notebooks" or "data_manifests": only read, never written to.
+
+    It is the checkout's, or the copy inside an installed package.
+    """
+    package = Path(__file__).resolve().parent
+    checkout = package.parent / name
+    return checkout if checkout_folder() is not None and checkout.is_dir() else package / "_packaged" / name
+
+
+def places() -> dict[str, str]:
+    """Return the variables by which a process that is started in another folder finds the same data, runs and mirror."""
+    found = {"RNASYNTH_HOME": str(project_folder().resolve())}
+    for name in ("RNASYNTH_DATA", "RNASYNTH_RUNS", "RNASYNTH_MIRROR"):
+        if value := os.environ.get(name):
+            found[name] = str(Path(value).resolve())
+    return found
 
 
 def data_folder() -> Path:
-    """Where fetched and built data lie: `$RNASYNTH_DATA`, else `data/` in the checkout."""
+    """Where fetched and built data lie: `$RNASYNTH_DATA`, else `data/` in the project's folder."""
     return Path(os.environ.get("RNASYNTH_DATA") or project_folder() / "data")
 
 
 def runs_folder() -> Path:
-    """Where trained models lie: `$RNASYNTH_RUNS`, else `runs/` in the checkout."""
+    """Where trained models lie: `$RNASYNTH_RUNS`, else `runs/` in the project's folder."""
     return Path(os.environ.get("RNASYNTH_RUNS") or project_folder() / "runs")
 
 
@@ -141,8 +166,7 @@ def mirror_folder() -> Path | None:
 
 def manifests_folder() -> Path:
     """Return the folder of `data_manifests`: the checkout's, or the copy inside an installed package."""
-    checkout = Path(__file__).resolve().parent.parent / "data_manifests"
-    return checkout if checkout.exists() else Path(__file__).resolve().parent / "_packaged" / "data_manifests"
+    return sources_folder("data_manifests")
 
 
 def _plain(value: Any) -> Any:

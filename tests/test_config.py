@@ -149,3 +149,17 @@ def test_only_known_presets() -> None:
     assert [config.check_preset(name) for name in config.PRESETS] == ["demo", "gpu", "paper"]
     with pytest.raises(InputError, match="demo"):
         config.check_preset("fast")
+
+
+def test_a_process_started_elsewhere_finds_the_same_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RNASYNTH_DATA", "data-here")
+    monkeypatch.setenv("RNASYNTH_MIRROR", "../mirror")
+    monkeypatch.setenv("RNASYNTH_HOME", "")
+    monkeypatch.delenv("RNASYNTH_RUNS", raising=False)
+    told = config.places()
+    assert told["RNASYNTH_DATA"] == str(tmp_path / "data-here")
+    assert told["RNASYNTH_MIRROR"] == str(tmp_path.parent / "mirror") and "RNASYNTH_RUNS" not in told
+    assert told["RNASYNTH_HOME"] == str(config.checkout_folder())
+    monkeypatch.setenv("RNASYNTH_HOME", str(tmp_path / "mine"))
+    assert config.runs_folder() == tmp_path / "mine" / "runs"

@@ -117,7 +117,7 @@ def test_a_run_is_loaded_by_path_name_and_release(
     monkeypatch.setenv("RNASYNTH_RUNS", str(trained.path.parent))
     assert np.array_equal(load_run(trained.id).load().encode(z), expected)
     shutil.copytree(trained.path, tmp_path / "book/released/simulated-demo")
-    monkeypatch.setattr("rnasynth.runs.run.project_folder", lambda: tmp_path)
+    monkeypatch.setattr("rnasynth.runs.run.sources_folder", lambda name: tmp_path / name)
     assert np.array_equal(load_run("simulated-demo").load().encode(z), expected)
     with pytest.raises(RunError, match="released: simulated-demo"):
         load_run("no-such-run")

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from rnasynth.config import manifests_folder, project_folder
+from rnasynth.config import manifests_folder, sources_folder
 from rnasynth.errors import InputError, PartialFailure
 from rnasynth.files import read_json, replace, write_bytes, write_text
 from rnasynth.pages import checks, provenance, quiz, stamps
@@ -104,7 +104,7 @@ def assemble(
     Names of the documents that the book must have.
     """
     shutil.rmtree(to, ignore_errors=True)
-    shutil.copytree(sources or project_folder() / "book", to, ignore=shutil.ignore_patterns("__pycache__", "_build"))
+    shutil.copytree(sources or sources_folder("book"), to, ignore=shutil.ignore_patterns("__pycache__", "_build"))
     outcomes = read_json(folder / OUTCOMES) if (folder / OUTCOMES).is_file() else {}
     for name, page in pages.items():
         if (folder / name / "page.ipynb").is_file():

@@ -20,12 +20,14 @@ from typing import Any
 
 import yaml
 
-from rnasynth.config import project_folder
+from rnasynth.config import sources_folder
 from rnasynth.errors import InputError
+from rnasynth.files import write_text
+from rnasynth.pages.parameters import REQUIRED_PARAMETERS, check_values, literals
 
 HEADER = ("question", "cohorts", "needs", "demo_seconds")
-REQUIRED_PARAMETERS = ("preset", "cohort", "seed", "out")
 PARAMETERS_TAG = "parameters"
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 _PARSING = threading.Lock()  # Python 3.11 keeps the depth of its syntax trees per process: two threads may not parse at once
 
 
@@ -68,8 +70,8 @@ class PageSource:
 
 
 def notebooks_folder() -> Path:
-    """Folder of the pages in the checkout."""
-    return project_folder() / "notebooks"
+    """Folder of the pages in the checkout or in the installed package."""
+    return sources_folder("notebooks")
 
 
 def read_page(path: str | Path) -> PageSource:
@@ -119,7 +121,7 @@ def read_pages(folder: Path | None = None) -> dict[str, PageSource]:
     folder = folder or notebooks_folder()
     found = {path.stem: read_page(path) for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
     if not found:
-        raise InputError(str(folder), expected="pages NN_name.py", found="none", fix="run from a checkout")
+        raise InputError(str(folder), expected="pages NN_name.py", found="none", fix="install rnasynth again")
     return found
 
 
@@ -178,14 +180,7 @@ def _parameters(path: Path, notebook: Any) -> dict[str, Any]:
     subject = f"page {path.name}, parameters cell"
     if len(cells) != 1:
         raise InputError(subject, expected="one code cell tagged parameters", found=f"{len(cells)}")
-    found: dict[str, Any] = {}
-    for statement in ast.parse(cells[0].source).body:
-        if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name) or statement.value is None:
-            raise InputError(subject, expected="lines like `seed: int = 0  # why`", found=ast.unparse(statement))
-        try:
-            found[statement.target.id] = ast.literal_eval(statement.value)
-        except ValueError:
-            raise InputError(subject, expected="literals only", found=ast.unparse(statement)) from None
+    found = literals(subject, cells[0].source)
     if missing := [name for name in REQUIRED_PARAMETERS if name not in found]:
         raise InputError(subject, expected=", ".join(REQUIRED_PARAMETERS), found=f"no {', '.join(missing)}")
     return found
@@ -198,22 +193,34 @@ def check_parameters(page: PageSource, values: Mapping[str, Any]) -> dict[str, A
     ------
     InputError : a parameter that the page does not have (papermill would only warn), or one of another type.
     """
-    checked: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in page.parameters:
-            raise InputError(
-                f"page {page.name}, parameter {name}",
-                expected=f"one of {', '.join(page.parameters)}",
-                found="unknown",
-                fix="check the spelling",
-            )
-        default = page.parameters[name]
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if default is not None and type(value) is not type(default):
-            raise InputError(f"page {page.name}, parameter {name}", expected=type(default).__name__, found=f"{value!r}")
-        checked[name] = value
-    return checked
+    return check_values(page.name, page.parameters, values)
+
+
+def write_notebooks(to: str | Path, pages: Mapping[str, PageSource] | None = None) -> list[Path]:
+    """Write pages as notebooks, `NN_name.ipynb`, to be run by papermill or opened in Jupyter; equal pages, equal bytes.
+
+    Parameters
+    ----------
+    to : folder; files of these names are replaced.
+    pages : by name; None: all.
+
+    Returns
+    -------
+    The files, in the order of the pages. Their kernel is `python3`, which is the environment that papermill or Jupyter is
+    started from; they hold no outputs.
+    """
+    import nbformat
+
+    written = []
+    for name, page in (pages or read_pages()).items():
+        notebook = nbformat.from_dict({**page.notebook, "metadata": {"kernelspec": dict(KERNEL)}})
+        notebook.nbformat, notebook.nbformat_minor = 4, 5
+        for number, cell in enumerate(notebook.cells, start=1):
+            cell["id"] = f"cell-{number:02d}"
+        nbformat.validate(notebook)
+        written.append(Path(to) / f"{name}.ipynb")
+        write_text(written[-1], nbformat.writes(notebook) + "\n")
+    return written
 
 
 def modules_of(code: str, package: Path | None = None) -> dict[str, Path]:

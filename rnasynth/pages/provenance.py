@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rnasynth.config import project_folder
+from rnasynth.config import checkout_folder
 
 PACKAGES = (
     "rnasynth",
@@ -29,19 +29,22 @@ PACKAGES = (
     "openslide-python",
     "matplotlib",
 )  # what changes a number; a page is run again when one of them has another version
+UNKNOWN = "unknown"  # commit of an installed package; its version tells instead
 
 
 def commit(folder: Path | None = None) -> tuple[str, bool]:
     """Return the checkout's commit (40 hexadecimal characters) and whether tracked files differ from it.
 
-    ("unknown", False) where there is no git or no checkout, such as in an installed package.
+    (`UNKNOWN`, False) where there is no git or no checkout, such as in an installed package.
     """
-    where = folder or project_folder()
+    where = folder or checkout_folder()
+    if where is None:
+        return UNKNOWN, False
     try:
         head = _git(where, "rev-parse", "HEAD")
         changed = _git(where, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
-        return "unknown", False
+        return UNKNOWN, False
     return head, bool(changed)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rnasynth.config import config_hash, project_folder
+from rnasynth.config import config_hash, sources_folder
 from rnasynth.errors import InputError
 from rnasynth.files import read_json, write_json, write_text
 from rnasynth.pages import provenance
@@ -27,8 +27,8 @@ DIGITS = 7
 
 
 def recorded_folder(page: str) -> Path:
-    """Return the folder of a page's records in the checkout."""
-    return project_folder() / "book" / "recorded" / page
+    """Return the folder of a page's records in the checkout or in the installed package."""
+    return sources_folder("book") / "recorded" / page
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,15 @@ def write_record(folder: Path, *, title: str, run: Any, cohort: Any, test: pd.Da
 
     Raises
     ------
-    InputError : the checkout has changes that no commit holds: a record must say which code measured it.
+    InputError : no checkout, or one with changes that no commit holds: a record must say which code measured it.
     """
     head, dirty = provenance.commit()
-    if dirty:
+    if dirty or head == provenance.UNKNOWN:
         raise InputError(
             f"record {folder.name}",
             expected="a tree without changes",
-            found=f"changes since {head[:10]}",
-            fix="commit first",
+            found=f"changes since {head[:10]}" if dirty else "no checkout",
+            fix="commit first" if dirty else "record from a checkout",
         )
     history = run.metrics()
     loss = history["val_loss"].notna() if "val_loss" in history else pd.Series(False, index=history.index)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rnasynth.config import check_preset, project_folder
+from rnasynth.config import check_preset, places, project_folder
 from rnasynth.errors import InputError, PartialFailure
 from rnasynth.files import read_json, write_json
 from rnasynth.pages import stamps
@@ -105,7 +105,8 @@ def run_pages(
     """
     say = say or _say
     check_preset(preset)
-    check_cohort(cohort)
+    if Path(check_cohort(cohort)).is_file():
+        cohort = str(Path(cohort).resolve())  # the pages' kernels start in another folder
     sources = read_pages(notebooks)
     order = choose(sources, pages)
     given = {"preset": preset, "cohort": cohort, "seed": seed, **(parameters or {})}
@@ -200,7 +201,14 @@ def _execute(source: PageSource, out: Path, parameters: dict[str, Any], *, threa
     (out / "results.json").unlink(missing_ok=True)
     write_json(out / "parameters.json", parameters)
     count = str(threads)
-    environment = {**os.environ, **QUIET, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+    environment = {
+        **os.environ,
+        **QUIET,
+        **places(),
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "OPENBLAS_NUM_THREADS": count,
+    }
     command = [sys.executable, "-m", "rnasynth.pages.execute", str(source.path), str(out), str(out / "parameters.json")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", cwd=project_folder())
     if done.returncode == 0:

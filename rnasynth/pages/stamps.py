@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rnasynth.config import canonical_json, manifests_folder, project_folder
+from rnasynth.config import canonical_json, manifests_folder
 from rnasynth.errors import InputError
 from rnasynth.files import read_json, sha256, write_json
 from rnasynth.pages import provenance, tables
 from rnasynth.pages.notebooks import PageSource, modules_of
 from rnasynth.pages.quiz_sheets import QUIZ
+from rnasynth.pages.recorded import recorded_folder
 
 STAMP = "stamp.json"
 OUTPUTS = ("page.ipynb", "results.json")
@@ -37,7 +38,7 @@ def inputs_of(
     upstream : folder of each page that it needs.
     recorded : folder of recorded results of long runs; `book/recorded/<page>` by default.
     """
-    recorded = recorded or project_folder() / "book" / "recorded" / page.name
+    recorded = recorded or recorded_folder(page.name)
     manifest = Path(cohort) if Path(cohort).is_file() else manifests_folder() / f"{cohort}.yaml"
     return {
         "source": sha256(page.path),

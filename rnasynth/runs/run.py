@@ -12,7 +12,7 @@ import pandas as pd
 from torch import Tensor
 
 from rnasynth import files
-from rnasynth.config import Config, config_hash, project_folder, runs_folder
+from rnasynth.config import Config, config_hash, runs_folder, sources_folder
 from rnasynth.data.transform import Transform
 from rnasynth.engine import (
     EXECUTION_FIELDS,
@@ -231,8 +231,8 @@ def load_run(path_or_name: str | Path, *, folder: str | Path | None = None) -> R
 
 
 def released_folder() -> Path:
-    """Return where released weights lie: `book/released` in the checkout."""
-    return project_folder() / "book" / "released"
+    """Return where released weights lie: `book/released` in the checkout or in the installed package."""
+    return sources_folder("book") / "released"
 
 
 def _verified(path: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_code_that_no_commit_holds_leaves_no_record(tmp_path: Path, monkeypatch:
 def test_a_page_keeps_and_shows_its_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(show, "display", lambda markdown, page_html: said.append(markdown))
-    monkeypatch.setattr(recorded, "project_folder", lambda: tmp_path)
+    monkeypatch.setattr(recorded, "sources_folder", lambda name: tmp_path / name)
     page = Page.open("04_beta_vae", preset="demo", cohort="tcga-xena", out=tmp_path / "out")
     assert page.recorded({"rmse_model": "RMSE"}, caption="Recorded") == [] and "No recorded results" in said[-1]
     page._cohort = COHORT

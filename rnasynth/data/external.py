@@ -7,7 +7,7 @@ laboratory for the simulated cohort; for tcga-xena the same cancers by another p
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ from anndata import AnnData
 from rnasynth.data.cohort import Cohort, load_cohort
 from rnasynth.data.genes import dense
 from rnasynth.data.manifests import check_at_hand
-from rnasynth.data.simulate import SimulationConfig, simulate_profiles
+from rnasynth.data.simulate import SimulationConfig, simulate_profiles, stored_config
 from rnasynth.errors import InputError, PartialFailure
 
 PER_MILLION = 1e6
+OTHER_SEED = 1000  # added to the cohort's seed: other patients of the same biology
 BATCH_SHIFT = 0.5  # standard deviation over genes, natural log
 NOT_MEASURED = 0.3  # share of the genes
 TCGA_NAMES = {"COAD": "COADREAD", "READ": "COADREAD"}  # what tcga-xena calls them
@@ -112,12 +113,29 @@ def externals_of(cohort: Cohort, *, seed: int = 0, mirror: Path | None = None) -
     return found, missing
 
 
+def other_laboratory(cohort: Cohort, patients: int, *, tiles: int = 1, seed: int = 0) -> SimulationConfig:
+    """Return what simulates another laboratory: never the cohort's own patients, genes shifted, some not measured.
+
+    Parameters
+    ----------
+    cohort : simulated.
+    patients, tiles : how many, and tiles of each.
+    seed : of the patients, added to the cohort's own.
+    """
+    own = stored_config(cohort.folder)
+    return replace(
+        own,
+        patients=patients,
+        tiles_per_patient=tiles,
+        seed=own.seed + OTHER_SEED + seed,
+        batch_shift=BATCH_SHIFT,
+        missing_gene_share=NOT_MEASURED,
+    )
+
+
 def _other_laboratory(cohort: Cohort, seed: int, mirror: Path | None) -> tuple[AnnData, str]:
     """Another simulated laboratory: new patients, a shift of all genes, and genes that were not measured."""
-    config = SimulationConfig(
-        patients=60, seed=seed + 1000, tiles_per_patient=1, batch_shift=BATCH_SHIFT, missing_gene_share=NOT_MEASURED
-    )
-    profiles, _ = simulate_profiles(config)
+    profiles, _ = simulate_profiles(other_laboratory(cohort, 60, seed=seed))
     note = (
         f"New simulated patients, each gene shifted (standard deviation {BATCH_SHIFT:g}, natural log), "
         f"{NOT_MEASURED:.0%} of the genes not measured."

@@ -67,11 +67,10 @@ def blind_tiles(
     places = [(row, turn) for turn in range(most) for row, name in enumerate(names) if turn < len(tile_ids[name])][:count]
     rows, turns = (np.array(column) for column in zip(*places, strict=True))
     each = int(turns.max()) + 1
-    assert cohort.tiles is not None
     of_sample = []
     for name in names:
         wanted = tile_ids[name][: max(each, ConditionedTiles.STAIN_TILES if restained else 1)]
-        tiles = cohort.tiles.read_batch([int(tile) for tile in wanted], px=px)
+        tiles = cohort.tile_store().read_batch([int(tile) for tile in wanted], px=px)
         of_sample.append(same_stain(tiles) if restained else tiles)
     words = f"brought to {px} px of {mpp_um:.4g} µm as the generators' training tiles were"
     words += ", and so to one common stain" if restained else "; their stain is as scanned, as it was in training"

@@ -171,9 +171,8 @@ def survey(slide: Slide, config: TileConfig) -> Survey:
 
 def tiles_of(cohort: Cohort) -> pd.DataFrame:
     """Return the index of the cohort's tiles with the tissue of each, in the order of the store."""
-    assert cohort.tiles is not None
     tissue = cohort.profiles.obs.set_index("sample_id")["tissue"].astype(str)
-    index = cohort.tiles.index.copy()
+    index = cohort.tile_store().index.copy()
     index["tissue"] = index["sample_id"].astype(str).map(tissue)
     return index[index["tissue"].notna()].reset_index(drop=True)
 

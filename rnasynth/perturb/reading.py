@@ -62,13 +62,10 @@ def nuclei_countable(
     -------
     Whether they can, and the ratio of nuclei found in the coarse tiles to those in the full ones.
     """
-    assert cohort.tiles is not None
-    index = cohort.tiles.index
-    first = index.groupby(index["sample_id"].astype(str))["tile_id"].first()
+    ids, store, mpp_um = cohort.tile_ids(), cohort.tile_store(), cohort.tile_mpp()
     names = [str(name) for name in profiles.obs_names][:limit]
     full, coarse = [], []
-    mpp_um = float(index["mpp_um"].median())
-    for tile in cohort.tiles.read_batch([int(first[name]) for name in names]):
+    for tile in store.read_batch([int(ids[name][0]) for name in names]):
         full.append(len(find_nuclei(tile, model, mpp_um=mpp_um)))
         coarse.append(len(find_nuclei(resampled(tile, (px, px)), model, mpp_um=cohort.tile_mpp(px))))
     units, _ = resampling_units(profiles.obs["split_group"].astype(str).to_numpy()[: len(names)])

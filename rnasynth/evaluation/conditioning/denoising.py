@@ -129,7 +129,6 @@ def denoising_gain(
         raise SplitError(f"cohort {cohort.name}", expected="a held-out split", found="train", fix="use val or test")
     if not generator.system.settings.condition_dropout:
         raise InputError("denoising gain", expected="a stage with condition_dropout", found="0", fix="train it with some")
-    assert cohort.tiles is not None
     spread = generator.system.settings.sigma_data / CDMConfig.sigma_data
     levels = tuple(round(sigma * spread, 6) for sigma in SIGMAS) if sigmas is None else tuple(sigmas)
     stage, prefix = STAGES["cdm-sr" if generator.low_px else "cdm-base"], "sr_" if generator.low_px else ""
@@ -144,7 +143,7 @@ def denoising_gain(
     told = {"own": own, "shuffled": own[others], "mean": np.stack([known[name] for name in tissues]), "null": own}
     ids = [tile_ids[str(name)][:tiles_per_sample] for name in profiles.obs_names]
     rows = np.repeat(np.arange(len(ids)), [len(each) for each in ids])
-    tiles = cohort.tiles.read_float(np.concatenate(ids), generator.px)
+    tiles = cohort.tile_store().read_float(np.concatenate(ids), generator.px)
     keys = np.concatenate(ids).tolist()
     errors = {name: np.zeros((len(profiles), len(levels))) for name in told}
     for name, conditions in told.items():

@@ -241,8 +241,7 @@ def side_by_side(
     """
     held_out, tile_ids = with_tiles(cohort, split)
     chosen = first_in_turn(held_out, count)
-    assert cohort.tiles is not None
-    real = cohort.tiles.read_batch([int(tile_ids[str(name)][0]) for name in chosen.obs_names], px=generator.px)
+    real = cohort.tile_store().read_batch([int(tile_ids[str(name)][0]) for name in chosen.obs_names], px=generator.px)
     rows = {"real": real, "from its RNA": generator.generate(chosen, 1, seed=seed)[:, 0]}
     if label_generator is not None:
         rows["from its label"] = label_generator.generate(chosen, 1, seed=seed)[:, 0]

@@ -109,11 +109,10 @@ class Judge:
 
     def real_pictures(self, cohort: Cohort) -> tuple[NDArray[np.uint8], NDArray[np.str_]]:
         """Return as many real held-out tiles a sample as `pictures` makes (or all there are), handled alike, and groups."""
-        assert cohort.tiles is not None
         parts, groups = [], []
         for sample in dict.fromkeys(self.test.samples.tolist()):
             mine = np.flatnonzero(self.test.samples == sample)
-            tiles = cohort.tiles.read_batch(self.test.tile_ids[mine], px=self.px)
+            tiles = cohort.tile_store().read_batch(self.test.tile_ids[mine], px=self.px)
             parts.append((same_stain(tiles) if self.restained else tiles)[: self.each])
             groups += [self.test.patients[mine[0]]] * len(parts[-1])
         return np.concatenate(parts), np.array(groups)

@@ -99,9 +99,8 @@ def quality_by_tiles(
     """
     if not counts or list(counts) != sorted(set(counts)) or counts[0] < 1:
         raise InputError("tiles a sample", expected="rising numbers of 1 or more", found=str(list(counts)))
-    assert cohort.tiles is not None
     names = set(cohort.only("train").profiles.obs["sample_id"].astype(str))
-    there = cohort.tiles.index["sample_id"].astype(str).value_counts()
+    there = cohort.tile_store().index["sample_id"].astype(str).value_counts()
     there = there[there.index.isin(names)]
     distinct: dict[float, int] = {}
     for count in counts:

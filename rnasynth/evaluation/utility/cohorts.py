@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort, load_cohort
 from rnasynth.data.cohorts.her2st import unpaired_section
-from rnasynth.data.external import BATCH_SHIFT, NOT_MEASURED, externals_of
+from rnasynth.data.external import BATCH_SHIFT, NOT_MEASURED, externals_of, other_laboratory
 from rnasynth.data.genes import align
-from rnasynth.data.simulate import SimulationConfig, draw_stain, simulate_profiles, stored_config, transmit, unmix
+from rnasynth.data.simulate import SimulationConfig, draw_stain, simulate_profiles, transmit, unmix
 from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError
 from rnasynth.features.networks import RELEASED
 
-OTHER_SEED = 1000  # added to the cohort's seed: other patients of the same biology
 SECTION = "C1"  # of her2st, whose counts and proportions are published without an image
 
 
@@ -83,22 +82,12 @@ def external_cohort(
 
 
 def _other_laboratory(cohort: Cohort, patients: int, tiles: int, seed: int) -> ExternalCohort:
-    own = stored_config(cohort.folder)
-    config = replace(
-        own,
-        patients=patients,
-        tiles_per_patient=tiles,
-        seed=own.seed + OTHER_SEED + seed,  # never the cohort's own patients
-        batch_shift=BATCH_SHIFT,
-        missing_gene_share=NOT_MEASURED,
-    )
+    config = other_laboratory(cohort, patients, tiles=tiles, seed=seed)
     other = load_cohort("simulated", folder=cohort.folder.parent, **config.to_dict())
     complete, _ = simulate_profiles(replace(config, missing_gene_share=0.0))
-    assert other.tiles is not None
     tiles_of, dyed = {}, {}
     for number, name in enumerate(map(str, other.profiles.obs_names)):
-        mine = (other.tiles.index["sample_id"].astype(str) == name).to_numpy()
-        tiles_of[name] = other.tiles.read_batch(np.flatnonzero(mine))
+        tiles_of[name] = other.tile_store().read_batch(other.tile_ids()[name])
         dyed[name] = _stained_elsewhere(tiles_of[name], config, number)
     note = (
         f"{patients} new simulated patients of another laboratory: each gene shifted (standard deviation {BATCH_SHIFT:g}, "

@@ -14,6 +14,8 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort, load_cohort
+from rnasynth.data.external import OTHER_SEED
+from rnasynth.data.simulate import stored_config
 from rnasynth.errors import InputError
 from rnasynth.evaluation.utility import cohorts, external, report
 from rnasynth.plots import confusion_matrices
@@ -153,11 +155,10 @@ def test_the_other_laboratory_has_new_patients_genes_missing_and_other_dyes(
     again = load_cohort(
         "simulated",
         folder=cohort.folder.parent,
-        **replace(cohorts.stored_config(cohort.folder), patients=15, tiles_per_patient=1, seed=1000).to_dict()
+        **replace(stored_config(cohort.folder), patients=15, tiles_per_patient=1, seed=1000).to_dict()
         | {"batch_shift": 0.5, "missing_gene_share": 0.3},
     )
-    assert again.tiles is not None
-    plain = again.tiles.read_batch([0])[0].astype(float)
+    plain = again.tile_store().read_batch([0])[0].astype(float)
     np.testing.assert_array_equal(elsewhere.tiles["SIM-0000"][0], plain)
     dyed = elsewhere.dyed["SIM-0000"][0].astype(float)
     assert (
@@ -167,10 +168,10 @@ def test_the_other_laboratory_has_new_patients_genes_missing_and_other_dyes(
 
 
 def test_no_seed_gives_the_cohorts_own_patients_again(cohort: Cohort, tmp_path: Path) -> None:
-    own = cohorts.stored_config(cohort.folder).to_dict()
-    later = load_cohort("simulated", folder=tmp_path, **own | {"seed": cohorts.OTHER_SEED, "patients": 25})
+    own = stored_config(cohort.folder).to_dict()
+    later = load_cohort("simulated", folder=tmp_path, **own | {"seed": OTHER_SEED, "patients": 25})
     found = cohorts.external_cohort(later, max_samples=15, tiles_per_sample=1, seed=0)
-    assert found.complete is not None and cohorts.stored_config(later.folder).seed == cohorts.OTHER_SEED
+    assert found.complete is not None and stored_config(later.folder).seed == OTHER_SEED
     assert set(found.complete.obs_names) <= set(later.profiles.obs_names)  # named alike, and nobody the same
     for name in found.complete.obs_names:
         assert not np.allclose(_fractions(found.complete, name), _fractions(later.profiles, name))

@@ -16,7 +16,7 @@ STAMP := $(VENV)/.setup-stamp
 BENCH_STAMP := $(VENV)/.bench-stamp
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup book test lint format bench stress clean
+.PHONY: help setup book notebooks test lint format bench stress clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -44,6 +44,9 @@ $(BENCH_STAMP): $(STAMP)
 book: $(STAMP) ## run the pages, render the book, print where it is
 	$(BIN)/rnasynth book --cohort '$(COHORT)' --preset '$(PRESET)' --jobs $(JOBS) \
 	  $(if $(PAGES),--pages '$(PAGES)') $(if $(MIRROR),--mirror '$(MIRROR)')
+
+notebooks: $(STAMP) ## write the pages as .ipynb into build/notebooks, for papermill or Jupyter
+	$(BIN)/rnasynth notebooks --out build/notebooks
 
 test: $(STAMP) ## run the tests, but for the crash storms and the browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not stress and not browser'

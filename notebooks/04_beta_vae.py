@@ -31,8 +31,9 @@
 preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split and of training
-options: str = ""  # of the cohort's builder, such as profiles=all for every spot of her2st
-settings: str = ""  # of the beta-VAE, such as "n_genes=null; latent=64"
+# examples: options "profiles=all" (every spot of her2st), settings "n_genes=null; latent=64"
+options: str = ""  # of the cohort's builder, by name and value; example in the parameters cell
+settings: str = ""  # of the beta-VAE, by field and value; example in the parameters cell
 choice_seeds: int = 3  # trainings of each published choice; 0 leaves them out
 choice_epochs: int = 0  # of each of those trainings; 0: the preset's own number
 record: str = ""  # keep these runs in book/recorded under this name

@@ -31,7 +31,8 @@ preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training and of the noise
 tiles_per_profile: int = 16  # generated tiles a held-out profile
-variants: str = ""  # other ways to train RNA-GAN, recorded: "condition_critic=none,matching_weight=0;matching_weight=0"
+# example: variants "condition_critic=none,matching_weight=0;matching_weight=0", two ways
+variants: str = ""  # other ways to train RNA-GAN, trained and recorded; example in the parameters cell
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/07_rna_gan
 
 # %% tags=["resolve"]

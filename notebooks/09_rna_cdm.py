@@ -32,8 +32,9 @@ preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training and of the noise
 tiles_per_profile: int = 4  # generated tiles a held-out profile; twice as many for the haematoxylin area
-sampling: str = ""  # how tiles are drawn, fields with semicolons; the paper: method=heun;steps=32;churn=80
-variants: str = ""  # other ways to tell the base stage its profile, trained and recorded: "injection=once;paths=attention"
+# examples: sampling "method=heun;steps=32;churn=80", as published; variants "injection=once;paths=attention", two ways
+sampling: str = ""  # how tiles are drawn, by field and value; example in the parameters cell
+variants: str = ""  # other ways to tell the base stage its profile, trained and recorded; example in the parameters cell
 max_profiles: int = 120  # held-out profiles of which tiles are made, at most
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/09_rna_cdm
 

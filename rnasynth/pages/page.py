@@ -29,7 +29,7 @@ from rnasynth.errors import InputError
 from rnasynth.files import write_bytes, write_json
 from rnasynth.pages import provenance, quiz_sheets, show, tables
 from rnasynth.pages.notebooks import notebooks_folder, read_page
-from rnasynth.pages.parameters import build_folder, check_cohort, options_of
+from rnasynth.pages.parameters import build_folder, cells_so_far, check_cells, check_cohort, options_of
 from rnasynth.pages.recorded import Record, read_records, record_table, recorded_folder, write_record
 from rnasynth.pages.tables import Number, Verdict
 
@@ -102,10 +102,12 @@ class Page:
 
         Raises
         ------
-        InputError : unknown preset or cohort, a name that is no page name, or a negative seed.
+        InputError : unknown preset or cohort, a name that is no page name, a negative seed; in a notebook, a parameter that
+            papermill put in and the page does not have, or one of another type.
         """
         if not _NAME.fullmatch(name):
             raise InputError(f"page {name!r}", expected="a name like 04_beta_vae", found=repr(name))
+        check_cells(name, cells_so_far())
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise InputError(f"page {name}, seed", expected="an integer of 0 or more", found=repr(seed))
         check_preset(preset)

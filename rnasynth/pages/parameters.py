@@ -109,12 +109,18 @@ def check_cells(page: str, cells: Sequence[str]) -> None:
 
     Raises
     ------
-    InputError : a name that the page does not have, a value of another type, or one that is no literal.
+    InputError : a name that the page does not have, a value of another type, one that is no literal, or values put in above
+        the parameters cell, which would overwrite them.
     """
     trees = [_tree(cell) for cell in cells]
     own = [number for number, tree in enumerate(trees) if set(REQUIRED_PARAMETERS) <= _annotated(tree)]
     if not own:
         return
+    if any(cell.lstrip().startswith(PAPERMILL_COMMENT) for cell in cells[: own[0]]):
+        fix = "give the parameters cell its tag `parameters` back, or write the notebook anew: rnasynth notebooks"
+        raise InputError(
+            f"page {page}", expected="papermill's values below the parameters cell", found="them above", fix=fix
+        )
     defaults = literals(f"page {page}, parameters cell", cells[own[-1]])
     for number in range(own[-1] + 1, len(cells)):
         if not cells[number].lstrip().startswith(PAPERMILL_COMMENT):

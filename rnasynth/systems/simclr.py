@@ -29,6 +29,8 @@ from rnasynth.systems.tile_data import ConditionedTiles
 class SimCLRConfig(Config):
     """Networks and views."""
 
+    added: ClassVar[dict[str, Any]] = {"optimizer": "adamw", "momentum": 0.9, "warmup": 0.1}
+
     depth: Literal[18, 50] = 18
     """Of the residual network."""
     width: int = 64
@@ -51,10 +53,16 @@ class SimCLRConfig(Config):
     """Length of the vector that the loss compares."""
     tiles_per_sample: int = 4000
     """At most so many tiles of one sample or section."""
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    """Which one; RNA-GAN pretrains by "sgd"."""
     learning_rate: float = 2e-3
-    """Of Adam, after a warm-up of a tenth of the steps, with a cosine down to 0."""
+    """Of the optimiser, after the warm-up, with a cosine down to 0."""
+    momentum: float = 0.9
+    """Of "sgd"."""
+    warmup: float = 0.1
+    """Share of the steps in which the learning rate rises."""
     weight_decay: float = 1e-4
-    """Of AdamW, on all weights."""
+    """On all weights."""
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1000, batch_size=128))
     """Length of the training."""
 
@@ -69,6 +77,8 @@ class SimCLRConfig(Config):
         check(self, "projection", self.projection >= 2, "at least 2")
         check(self, "tiles_per_sample", self.tiles_per_sample >= 1, "at least 1")
         check(self, "learning_rate", self.learning_rate > 0, "above 0")
+        check(self, "momentum", 0 <= self.momentum < 1, "0..1")
+        check(self, "warmup", 0 <= self.warmup < 1, "0..1")
         check(self, "weight_decay", self.weight_decay >= 0, "at least 0")
         check(self, "train", self.train.batch_size >= 2, "a batch of two or more")
 
@@ -129,15 +139,17 @@ class SimCLRSystem(System):
         return jitter_stain(views, draws, factor=config.stain_factor, offset=config.stain_offset)
 
     def optimizer(self, key: str) -> torch.optim.Optimizer:
-        """Return AdamW."""
-        config = self.settings
-        return torch.optim.AdamW(
-            self.networks[key].parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
-        )
+        """Return AdamW, or stochastic gradient descent with momentum."""
+        config, weights = self.settings, self.networks[key].parameters()
+        if config.optimizer == "sgd":
+            return torch.optim.SGD(
+                weights, config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+            )
+        return torch.optim.AdamW(weights, config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
     def schedule(self, key: str, step: int) -> float:
         """Return the warm-up and the cosine."""
-        return warmup_cosine(step, self.total_steps, self.total_steps // 10)
+        return warmup_cosine(step, self.total_steps, int(self.settings.warmup * self.total_steps))
 
     @classmethod
     def preset(cls, name: str) -> SimCLRConfig:

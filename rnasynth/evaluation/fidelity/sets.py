@@ -15,6 +15,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from rnasynth.data.cohort import Cohort
+from rnasynth.data.pixels import resize
 from rnasynth.engine import mixed_seed
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.fidelity.memorisation import MemorisationReport, pixels
@@ -100,6 +101,7 @@ def generated_tiles(
     *,
     tiles_per_profile: int,
     restained: bool,
+    px: int = 0,
     seed: int = 0,
     name: str = "generated",
 ) -> TileSet:
@@ -109,17 +111,23 @@ def generated_tiles(
     ----------
     generator : a `TileGenerator` (`px`, `mpp_um`, `generate`).
     profiles : raw, with tissue and split_group.
+    px : side to which the tiles are averaged, so that all sets are of one size; 0: the generator's own.
     seed : of the generator's noise.
+
+    Raises
+    ------
+    InputError : the generator's tiles have fewer pixels.
     """
+    side = px or int(generator.px)
 
     def parts() -> Iterator[tuple[NDArray[np.uint8], str, NDArray[np.int64]]]:
         for start in range(0, profiles.n_obs, 32):
             some = profiles[start : start + 32].copy()
             made = generator.generate(some, tiles_per_profile, seed=seed)
             for sample, tiles in zip(some.obs["sample_id"].astype(str), made, strict=True):
-                yield tiles, sample, np.arange(tiles_per_profile)
+                yield _of_side(tiles, side), sample, np.arange(tiles_per_profile)
 
-    return _collect(name, parts(), profiles.obs, networks, float(generator.mpp_um), restained)
+    return _collect(name, parts(), profiles.obs, networks, float(generator.mpp_um) * generator.px / side, restained)
 
 
 def real_pictures(
@@ -139,13 +147,14 @@ def generated_pictures(
     *,
     restained: bool,
     seed: int,
+    px: int = 0,
 ) -> NDArray[np.uint8]:
     """Return chosen tiles of a generated set as pictures (n, px, px, 3), made again from the same noise."""
     places = {name: place for place, name in enumerate(profiles.obs["sample_id"].astype(str))}
 
     def again(mine: NDArray[np.intp]) -> NDArray[np.uint8]:
         profile = profiles[[places[str(tiles.samples[mine[0]])]]].copy()
-        return np.asarray(generator.generate(profile, len(mine), seed=seed)[0])
+        return _of_side(generator.generate(profile, len(mine), seed=seed)[0], px or int(generator.px))
 
     return _pictures(tiles, rows, again, restained)
 
@@ -176,12 +185,17 @@ def closest_pairs(
         rows = order[:count]
         if name in generators:
             first = generated[name][0]
-            tiles = generated_pictures(generators[name], profiles, first, rows, restained=restained, seed=seed)
+            tiles = generated_pictures(generators[name], profiles, first, rows, restained=restained, seed=seed, px=px)
         else:
             tiles = real_pictures(cohort, test, rows, px=px, restained=restained)
         nearest = real_pictures(cohort, train, found.nearest[name][rows], px=px, restained=restained)
         shown[name] = (tiles, nearest, [f"{ratio:.2f}" for ratio in found.ratios[name][rows]])
     return shown
+
+
+def _of_side(tiles: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
+    """Tiles (n, H, W, 3) by means of areas at (n, px, px, 3)."""
+    return np.asarray(tiles) if tiles.shape[1] == px else np.stack([resize(tile, px) for tile in tiles])
 
 
 def _pictures(

@@ -286,7 +286,7 @@ def copies(
 
 def not_attempted() -> dict[str, str]:
     """Return why the published distances are not measured here, by id."""
-    why = "RNA-CDM is not among the systems of this page, and the weights of ImageNet's Inception are not part of the book"
+    why = "it is of generators trained on other cohorts, and the weights of ImageNet's Inception are not part of the book"
     rows = read_papers("11_fidelity")
     other = "it is another method's number, printed for comparison"
     return {key: why if isinstance(cohort, str) else other for key, cohort in zip(rows["id"], rows["cohort"], strict=True)}

@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from rnasynth.cli_ratings import ratings_app
-from rnasynth.errors import InputError, RnasynthError
+from rnasynth.errors import InputError, RnasynthError, of_system
 
 app = typer.Typer(
     help="H&E tiles from RNA profiles, and RNA profiles from tiles and clinical text.",
@@ -103,14 +105,15 @@ def tile(
 
 
 def _patient_table(path: Path) -> dict[str, str]:
-    import pandas as pd
+    from rnasynth.data.user_tables import read_user_table
 
-    if not path.is_file():
-        raise InputError(str(path), expected="a csv with columns slide_id and patient_id", found="no such file")
-    table = pd.read_csv(path, dtype=str)
-    if not {"slide_id", "patient_id"} <= set(table.columns):
-        raise InputError(str(path), expected="columns slide_id and patient_id", found=", ".join(map(str, table.columns)))
-    return dict(zip(table["slide_id"], table["patient_id"], strict=True))
+    table = read_user_table(path, needs=("slide_id", "patient_id"))
+    patient_of = dict(zip(table["slide_id"], table["patient_id"], strict=True))
+    for slide_id, patient_id in zip(table["slide_id"], table["patient_id"], strict=True):
+        if not patient_id or patient_of[slide_id] != patient_id:
+            found = f"{patient_id} and {patient_of[slide_id]}" if patient_id else "none"
+            raise InputError(f"{path}, slide {slide_id}", expected="one patient", found=found, fix="mend its row")
+    return patient_of
 
 
 @app.command()
@@ -130,8 +133,9 @@ def train(
     Example: rnasynth train rna-gan --cohort simulated --preset demo --set train.seed=1
     """
     from rnasynth.data.cohort import load_cohort
-    from rnasynth.systems.training import train_preset
+    from rnasynth.systems.training import check_training, train_preset
 
+    check_training(system, preset, changes or [])
     run = train_preset(system, load_cohort(cohort, mirror=mirror), preset, overrides=changes or [], folder=out)
     typer.echo(f"{run.id}\n{run.path}")
 
@@ -286,26 +290,60 @@ def bench(
     runpy.run_module("benchmarks", run_name="__main__")
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
     arguments = sys.argv[1:]
+    with suppress(ValueError):  # only the main thread may; a batch system's SIGTERM then ends like Ctrl-C, cleaning up
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     debug = "--debug" in arguments
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app(args=["--debug", *(a for a in arguments if a != "--debug")] if debug else arguments, standalone_mode=True)
-    except RnasynthError as error:
-        if debug:
-            raise
-        typer.echo(f"rnasynth: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
+    except SystemExit as ended:  # typer turns an interrupt into this
+        if ended.code == INTERRUPTED:
+            _interrupted()
+        raise
     except KeyboardInterrupt:
-        typer.echo("rnasynth: interrupted; what is finished is kept, the same command goes on from there", err=True)
-        raise SystemExit(130) from None
-    except OSError as error:
-        if debug:
+        _interrupted()
+    except (RnasynthError, OSError, MemoryError, RuntimeError) as error:
+        told = _told(error)
+        if debug or told is None:
             raise
-        typer.echo(f"rnasynth: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
-        raise SystemExit(2) from None
+        typer.echo(f"rnasynth: {told}" + ("" if told.fix else f"; see {_help_of(arguments)}"), err=True)
+        raise SystemExit(told.exit_code) from error
+
+
+def _interrupted() -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not break this message
+        signal.signal(number, signal.SIG_IGN)
+    typer.echo("rnasynth: interrupted; what is finished is kept, the same command goes on from there", err=True)
+    raise SystemExit(INTERRUPTED)
+
+
+def _told(error: Exception) -> RnasynthError | None:
+    """Return the error as a user reads it; None for a fault of the program itself."""
+    if isinstance(error, RnasynthError):
+        return error
+    if isinstance(error, OSError):
+        return of_system(error)
+    if isinstance(error, MemoryError) or "allocate memory" in str(error) or type(error).__name__ == "OutOfMemoryError":
+        return InputError(
+            "memory",
+            expected="enough for this input and configuration",
+            found=str(error).strip().partition("\n")[0] or "too little",
+            fix="give less at a time, choose a smaller preset or batch, or use a machine with more",
+        )
+    return None
+
+
+def _help_of(arguments: list[str]) -> str:
+    """Return the command that explains a call."""
+    names = [argument for argument in arguments if not argument.startswith("-")]
+    count = 2 if names[:1] == ["ratings"] else 1
+    return " ".join(["rnasynth", *names[:count], "--help"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
 
@@ -61,6 +62,46 @@ class DivergedError(RnasynthError):
     """Training left the numbers it can come back from; the last good checkpoint is intact."""
 
     exit_code = 1
+
+
+class DiskFull(RnasynthError):
+    """No room to go on writing; what was finished is kept."""
+
+    exit_code = 1
+
+
+def of_system(error: OSError) -> RnasynthError:
+    """Return what the operating system refused, in the words of the other errors.
+
+    A full disk comes in the midst of work (exit code 1); permissions and paths are wrong from the start (2).
+    """
+    subject = str(error.filename or "input or output")
+    if is_full(error):
+        return DiskFull(
+            subject,
+            expected="room on the disk",
+            found=error.strerror or str(error),
+            fix="free some: what was finished is kept, the same command goes on from there",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(
+            subject,
+            expected="permission to read or write it",
+            found=error.strerror or str(error),
+            fix="change its permissions, or give another place",
+        )
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return InputError(subject, expected="a folder", found="a file", fix="give another path")
+    return InputError(subject, expected="a file or folder that can be used", found=error.strerror or str(error))
+
+
+def is_full(error: Exception) -> bool:
+    """Tell whether an error says that the disk, a quota or a limit of file size is reached, in whatever library's words."""
+    code = getattr(error, "errno", None)
+    return code in _FULL if code is not None else any(f"errno = {full}," in str(error) for full in _FULL)  # HDF5's words
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class PartialFailure(RnasynthError):

@@ -127,6 +127,18 @@ def exclusive(path: str | Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def locked_folder(folder: str | Path) -> Iterator[None]:
+    """Make `folder` if there is none and hold it while the block runs, as `exclusive` does but without a lock file."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def digest(path: str | Path, algorithm: str = "sha256") -> str:
     """Hexadecimal hash of a file's bytes, streamed; `algorithm` as `hashlib` names it."""
     with open(path, "rb") as handle:

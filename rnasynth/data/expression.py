@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import anndata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from rnasynth.data import public_forms
 from rnasynth.data.checks import check_raw
 from rnasynth.data.genes import MIN_SHARE, Duplicates, align, choose_genes, few
+from rnasynth.data.h5ad import read_h5ad
 from rnasynth.data.profiles import GenePlaces, Scale, assemble, pick_samples
 from rnasynth.data.streams import Layout, Line, Lines, field_at, fields_of, stream_numbers
 from rnasynth.data.table_form import TableForm
@@ -298,12 +298,7 @@ def _read_h5ad(
     min_share: float,
     allow_small: bool,
 ) -> AnnData:
-    if not path.is_file():
-        raise InputError(str(path), expected="a file", found="none there", fix="check the path")
-    try:
-        adata = anndata.read_h5ad(path)
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(str(path), expected="an .h5ad file", found=str(error)[:200], fix="write it again") from None
+    adata = read_h5ad(path)
     if unit:
         adata.uns["unit"] = unit
     if samples is not None:

@@ -29,6 +29,17 @@ from rnasynth.data.schema import FILE_SCHEMA, MAX_FILE_BYTES, SCHEMA, Manifest, 
 from rnasynth.errors import InputError, PartialFailure
 
 MAX_MANIFEST_BYTES = 4 << 20
+EXAMPLE = "compare it with a manifest in data_manifests/"
+
+
+class _NoAliases(yaml.SafeLoader):
+    """Plain YAML without references: a kilobyte of nested ones unfolds to gigabytes in any message about it."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "found an alias (*name), which manifests do not use", mark)
+        return super().compose_node(parent, index)
 
 
 def list_manifests() -> dict[str, Path]:
@@ -56,13 +67,15 @@ def load_manifest(name_or_path: str | Path) -> Manifest:
     if path.stat().st_size > MAX_MANIFEST_BYTES:
         raise InputError(str(path), expected=f"at most {MAX_MANIFEST_BYTES:,} bytes", found=f"{path.stat().st_size:,}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_NoAliases)
         jsonschema.validate(values, SCHEMA)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(str(path), expected="a manifest in YAML", found=str(error)) from None
+        raise InputError(str(path), expected="a manifest in YAML", found=str(error), fix=EXAMPLE) from None
     except jsonschema.ValidationError as error:
         place = "/".join(str(part) for part in error.absolute_path) or "top"
-        raise InputError(f"{path}, at {place}", expected="what the schema says", found=error.message[:500]) from None
+        raise InputError(
+            f"{path}, at {place}", expected="what the schema says", found=error.message[:500], fix=EXAMPLE
+        ) from None
     entries = tuple(ManifestFile(**entry) for entry in values["files"])
     check_files(path, entries)
     for key in ("samples", "expression", "slides"):
@@ -180,9 +193,11 @@ def fetch(
     if mirror is not None and not mirror.is_dir():
         raise InputError(str(mirror), expected="the folder of a mirror", found="none", fix="check --mirror")
     folder = to or data_folder() / manifest.name
+    if folder.exists() and not folder.is_dir():
+        raise InputError(str(folder), expected="a folder for the files", found="a file", fix="give another path")
     with files.exclusive(folder / ".fetch.lock"):
         record = folder / "fetched.json"
-        known = files.read_json(record) if record.exists() else {"files": [], "missing": {}}
+        known = _record(record)
         chosen = manifest.select(only)
         if known_only and mirror is None and record.exists():
             chosen = tuple(entry for entry in chosen if entry.path in known["files"])
@@ -195,6 +210,14 @@ def fetch(
         if len(chosen) < len(manifest.select(only)):
             report = replace(report, missing=tuple(missing), reasons=missing)
         return report
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return what earlier fetches brought and missed."""
+    known = files.read_json(path) if path.exists() else {"files": [], "missing": {}}
+    if not (isinstance(known, dict) and isinstance(known.get("files"), list) and isinstance(known.get("missing"), dict)):
+        raise InputError(str(path), expected="the record of a fetch", found="other JSON", fix="delete it and fetch again")
+    return known
 
 
 def check_at_hand(name: str, *, mirror: Path | None = None, folder: Path | None = None) -> None:
@@ -223,6 +246,10 @@ class _Fetch:
     def __init__(self, manifest: Manifest, folder: Path, mirror: Path | None, allow_http_loopback: bool) -> None:
         self.manifest, self.folder, self.mirror, self.loopback = manifest, folder, mirror, allow_http_loopback
         self.locks: dict[str, Any] = files.read_json(folder / "locks.json") if (folder / "locks.json").exists() else {}
+        if not isinstance(self.locks, dict) or not all(isinstance(lock, dict) for lock in self.locks.values()):
+            raise InputError(
+                str(folder / "locks.json"), expected="hashes by path", found="other JSON", fix="delete it and fetch again"
+            )
         self.done: list[str] = []
         self.cached: list[str] = []
         self.locked: list[str] = []
@@ -303,6 +330,9 @@ class _Fetch:
         source = self.mirror / (entry.mirror_path or entry.path)
         if not source.is_file():
             return f"not in the mirror {self.mirror}"
+        size = source.stat().st_size
+        if entry.bytes is not None and not entry.conversion and size != entry.bytes:
+            return f"expected {entry.bytes:,} bytes, found {size:,} in the mirror; not copied"
         files.copy(source, target)
         self.bar.update(target.stat().st_size)
         return ""

@@ -15,17 +15,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from rnasynth.data.clinical import LABEL_FIELDS, read_clinical
 from rnasynth.data.genes import few
 from rnasynth.data.patients import BATCH_TILES, Network, PatientInputs, checked, choose_tiles, features_key, texts_of
 from rnasynth.data.pixels import resize
 from rnasynth.data.tiles import POINTER, TileStore
+from rnasynth.data.user_tables import read_user_table
 from rnasynth.errors import InputError
 
 IMAGES = (".png", ".jpg", ".jpeg")
 LARGEST_PX = 4096  # of a tile; anything larger is a slide, which `rnasynth tile` cuts
+# What PIL raises on a damaged image: UnidentifiedImageError is an OSError, some PNG files give SyntaxError
+BAD_IMAGE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 TEXT_FIELDS = ("clinical_text", "notes", "age", "sex", "race", "histology", "stage", "grade", "categories")
 
 
@@ -149,19 +152,16 @@ def _image(path: Path) -> NDArray[np.uint8]:
                     str(path), expected=f"a tile of at most {LARGEST_PX} px", found=f"{image.size}", fix="rnasynth tile"
                 )
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:  # PIL raises SyntaxError on some damaged PNG files
-        raise InputError(str(path), expected="a PNG or JPEG tile", found=str(error)) from error
+    except BAD_IMAGE as error:
+        raise InputError(
+            str(path), expected="a PNG or JPEG tile", found=str(error), fix="write it again, or leave it out"
+        ) from error
 
 
 def _table(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return text and tissue by sample id."""
-    if not path.is_file():
-        raise InputError(str(path), expected="a clinical table", found="no such file")
     separator = "\t" if ".tsv" in path.name else ","
-    try:
-        raw = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise InputError(str(path), expected="a csv or tsv table", found=str(error)) from error
+    raw = read_user_table(path, separator=separator, what="a clinical table (csv or tsv)")
     key = next((name for name in ("sample_id", "patient_id") if name in raw), None)
     table = raw if key is not None and set(TEXT_FIELDS) & set(raw) else read_clinical(path)
     key = "sample_id" if "sample_id" in table else "patient_id"

@@ -125,7 +125,8 @@ def _open_plain(path: Path) -> ImageFile:
                     return reader(path)
             except _BAD_IMAGE as error:
                 raise SlideError(str(path), expected="a whole image", found=str(error), fix="fetch it again") from error
-    raise SlideError(str(path), expected="an OpenSlide format, JPEG, PNG or TIFF", found="another kind of file")
+    found = "another kind of file" if start else "an empty file"
+    raise SlideError(str(path), expected="an OpenSlide format, JPEG, PNG or TIFF", found=found, fix="fetch it again")
 
 
 def overview_level(sizes_px: tuple[tuple[int, int], ...], max_px: int) -> int:

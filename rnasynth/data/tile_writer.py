@@ -8,6 +8,7 @@ never apart. LMDB flushes each commit to the disk itself (its default); nothing 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -202,6 +203,8 @@ class TileWriter:
             raise StoreError(f"slide {self.slide_id}", found="its writer is closed")
         try:
             _commit(self._env, puts)
+        except lmdb.DiskError as error:  # no room: nothing is damaged, what was committed stands
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder)) from error
         except lmdb.Error as error:
             raise damaged(self._folder, error) from error
         checksum = None if self._hash is None else self._hash.copy()

@@ -59,6 +59,7 @@ TILES_PER_THREAD = 8  # fewer are not worth a thread
 MAX_SPARE = 3  # batches whose memory is used again: one in training, one being read, one waiting
 MAX_HANDLES = 128  # open slides a process; beyond it the one used longest ago is closed
 POINTER = "INDEX"
+MEND = "remove INDEX and run `rnasynth tile` again: finished slides are kept"
 _METADATA = b"rnasynth_tiles"
 
 
@@ -78,7 +79,18 @@ class TileStore:
         self.folder = Path(folder)
         try:
             name = (self.folder / POINTER).read_text(encoding="ascii").strip()
-        except OSError:
+            if not re.fullmatch(r"index-\d+\.parquet", name):
+                raise StoreError(
+                    str(self.folder / POINTER),
+                    expected="the name of a tile store's index",
+                    found=repr(name[:40]),
+                    fix=MEND,
+                )
+        except UnicodeDecodeError as error:
+            raise StoreError(
+                str(self.folder / POINTER), expected="the pointer of a tile store", found=str(error), fix=MEND
+            ) from None
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             started = sorted(path.name for path in self.folder.glob("*.partial"))
             raise StoreError(
                 f"{folder}",
@@ -91,7 +103,9 @@ class TileStore:
             metadata = pq.read_schema(self._path).metadata or {}
             self._facts: dict[str, Any] = json.loads(metadata[_METADATA])
         except (OSError, KeyError, pa.ArrowInvalid, json.JSONDecodeError) as error:
-            raise StoreError(str(self._path), expected="the index of a tile store", found=repr(error)) from error
+            raise StoreError(
+                str(self._path), expected="the index of a tile store", found=repr(error)[:300], fix=MEND
+            ) from error
         if self._facts["format"] != FORMAT:
             raise StoreError(
                 str(self._path),

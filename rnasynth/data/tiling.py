@@ -114,6 +114,8 @@ def tile_slides(
     PartialFailure : some slides are in quarantine; the others are finished and indexed.
     """
     store = Path(store)
+    if workers < 1:
+        raise InputError("workers", expected="1 or more", found=str(workers))
     tasks = _tasks([Path(path) for path in paths], store, config, slide_mpp, patient_of, quality)
     finished = finished_slides(store)
     outcomes = {
@@ -208,7 +210,9 @@ def _tasks(
     if not paths:
         raise InputError("tiling", expected="at least one slide", found="none")
     if missing := [str(path) for path in paths if not path.is_file()]:
-        raise InputError(", ".join(missing), expected="slide files", found="no such file")
+        raise InputError(", ".join(missing), expected="slide files", found="no such file", fix="check the path")
+    if store.exists() and not store.is_dir():
+        raise InputError(str(store), expected="a folder for the tile store", found="a file", fix="give another path")
     made_with = config_hash({"config": config.to_dict(), "slide_mpp": slide_mpp, "quality": quality})
     finished = finished_slides(store)
     tasks: dict[str, _Task] = {}
@@ -247,7 +251,7 @@ def _patient(slide_id: str, patient_of: Callable[[str], str] | Mapping[str, str]
     if callable(patient_of):
         return str(patient_of(slide_id))
     if slide_id not in patient_of:
-        raise InputError(f"slide {slide_id}", expected="its patient in the table", found="no row for it")
+        raise InputError(f"slide {slide_id}", expected="its patient in the table", found="no row for it", fix="add one")
     return str(patient_of[slide_id])
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from typing import TypeVar
 
+from rnasynth.errors import InputError
+
+CONNECT_S = 30  # a scheduler that does not answer within this is not there
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
@@ -27,6 +30,10 @@ def on_dask(
     died : the outcome of a task whose workers died several times.
     workers : processes of a local cluster, at most one a task.
     scheduler : address of a Dask scheduler; `workers` is then not used.
+
+    Raises
+    ------
+    InputError : no scheduler at that address.
     """
     if not tasks:
         return
@@ -40,7 +47,13 @@ def on_dask(
                     n_workers=min(workers, len(tasks)), threads_per_worker=1, processes=True, dashboard_address=None
                 )
             ).scheduler_address
-        client = stack.enter_context(Client(scheduler))
+        try:
+            client = stack.enter_context(Client(scheduler, timeout=CONNECT_S))
+        except (ValueError, OSError) as error:
+            expected = "the address of a Dask scheduler, such as tcp://HOST:8786"
+            raise InputError(
+                f"scheduler {scheduler}", expected=expected, found=str(error)[:200], fix="start it first"
+            ) from None
         futures = {client.submit(function, task, pure=False): task for task in tasks}
         for future in as_completed(futures):
             try:

@@ -22,8 +22,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from rnasynth.data.h5ad import read_h5ad
 from rnasynth.errors import InputError
-from rnasynth.files import read_json, write_bytes, write_json, write_text
+from rnasynth.files import locked_folder, read_json, write_bytes, write_json, write_text
 from rnasynth.systems.tile_system import TileSystem, tile_generator
 
 HEADER = "generation.json"
@@ -234,7 +235,14 @@ def png_bytes(tile: NDArray[np.uint8]) -> bytes:
 
 
 def _claim(out: Path, header: dict[str, Any]) -> None:
-    """Write the folder's header, or make sure that it is ours."""
+    """Write the folder's header, or make sure that it is ours; of two processes that begin at once one writes it."""
+    if out.exists() and not out.is_dir():
+        raise InputError(str(out), expected="a new or empty folder", found="a file", fix="choose another folder")
+    with locked_folder(out):
+        _claim_alone(out, header)
+
+
+def _claim_alone(out: Path, header: dict[str, Any]) -> None:
     if (out / HEADER).exists():
         found = read_json(out / HEADER)
         if found != header:
@@ -246,7 +254,7 @@ def _claim(out: Path, header: dict[str, Any]) -> None:
                 found=f"tiles of another {', '.join(other)}",
                 fix="choose another folder",
             )
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif any(out.iterdir()):
         raise InputError(str(out), expected="a new or empty folder", found="other files", fix="choose another folder")
     else:
         write_json(out / HEADER, header)
@@ -275,13 +283,7 @@ def read_profiles(path: str | Path) -> anndata.AnnData:
     ------
     InputError : no such file, not an h5ad file, no samples, or it does not say its unit.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(str(path), expected="an .h5ad file", found="no such file")
-    try:
-        profiles = anndata.read_h5ad(path)
-    except (OSError, KeyError, ValueError, TypeError) as error:  # whatever h5py and anndata find wrong with the file
-        raise InputError(str(path), expected="an .h5ad file", found=str(error).splitlines()[0]) from error
+    profiles = read_h5ad(path)
     if profiles.n_obs == 0 or profiles.n_vars == 0:
         raise InputError(str(path), expected="samples and genes", found=f"{profiles.n_obs} samples, {profiles.n_vars} genes")
     if "unit" not in profiles.uns:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from anndata import AnnData
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 import rnasynth
 from rnasynth import files
-from rnasynth.data.patient_folders import IMAGES, inputs_from_folder
+from rnasynth.data.patient_folders import BAD_IMAGE, IMAGES, inputs_from_folder
 from rnasynth.data.patients import MPP_TOLERANCE, PatientInputs, features_key, store_mpp
 from rnasynth.data.tiles import POINTER, TileStore
 from rnasynth.errors import InputError
@@ -158,5 +158,5 @@ def _side(folder: Path, mpp_um: float | None) -> tuple[int | None, float | None]
     try:
         with Image.open(first) as image:
             return int(image.size[1]), mpp_um
-    except (UnidentifiedImageError, OSError, SyntaxError):
+    except BAD_IMAGE:
         return None, mpp_um

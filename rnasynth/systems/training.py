@@ -5,9 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rnasynth.config import check_preset
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import system_class
 from rnasynth.runs import Run, get_or_train
+
+
+def check_training(system_name: str, preset: str, overrides: Sequence[str] = ()) -> None:
+    """Raise where a call of `train_preset` is wrong by itself, before a cohort is loaded or built for it.
+
+    Raises
+    ------
+    InputError : unknown system, preset or field, or a value of the wrong type.
+    """
+    system_class(system_name).preset(check_preset(preset)).with_overrides(list(overrides))
 
 
 def train_preset(

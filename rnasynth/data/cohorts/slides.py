@@ -13,6 +13,7 @@ from rnasynth.data.cohorts.parts import TILE_MPP_UM, TILE_PX, Built, Sources, li
 from rnasynth.data.expression import Kind, read_expression
 from rnasynth.data.tiling import tile_slides
 from rnasynth.data.tissue import TileConfig
+from rnasynth.data.user_tables import read_user_table
 from rnasynth.errors import InputError, PartialFailure
 
 SLIDE_SUFFIXES = {".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".bif", ".jpg", ".jpeg", ".png"}
@@ -82,11 +83,12 @@ def build_own(sources: Sources, folder: Path, *, max_tiles: int = 4000, workers:
     """
     settings = sources.settings
     path = sources.folder / settings["samples"]
-    if not path.is_file():
-        raise InputError(str(path), expected="a csv of samples", found="no such file")
-    table = pd.read_csv(path, dtype={name: str for name in ("sample_id", "patient_id", "tissue", "slide", "split_group")})
-    if lacking := sorted({"sample_id", "patient_id", "tissue"} - set(table)):
-        raise InputError(str(path), expected="columns sample_id, patient_id, tissue", found=f"no {', '.join(lacking)}")
+    table = read_user_table(
+        path,
+        needs=("sample_id", "patient_id", "tissue"),
+        types=dict.fromkeys(("sample_id", "patient_id", "tissue", "slide", "split_group"), str),
+        what="a csv of samples",
+    )
     for name in ("sample_id", "patient_id", "tissue"):
         if table[name].isna().any():
             raise InputError(f"{path}, row {int(table[name].isna().argmax()) + 2}", expected=name, found="nothing")

@@ -117,12 +117,16 @@ def make_form(
         secret[name] = {"group": group.name, "tissue": group.tissue, "file": path.name}
     study = hashlib.sha256(" ".join(names).encode("ascii")).hexdigest()[:12]
     data = json.dumps({"study": study, "tissues": answers, "tiles": shown}).replace("<", "\\u003c")
+    template = Path(__file__).with_name("form.html").read_text(encoding="utf-8")
     write_json(
         key,
         {"format": KEY_FORMAT, "study": study, "seed": seed, "tissues": answers, "tiles": secret},
     )
-    template = Path(__file__).with_name("form.html").read_text(encoding="utf-8")
-    write_text(out / FORM, template.replace("@DATA@", data))
+    try:
+        write_text(out / FORM, template.replace("@DATA@", data))
+    except BaseException:  # a key without its form would refuse the next call
+        key.unlink()
+        raise
     return Form(out / FORM, key, study, len(drawn))
 
 
@@ -155,7 +159,7 @@ def _pixels(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(str(path), expected="an image", found=str(error)) from None
+        raise InputError(str(path), expected="an image", found=str(error), fix="leave it out") from None
 
 
 def _check_images(images: Mapping[Path, np.ndarray]) -> None:

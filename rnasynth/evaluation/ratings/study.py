@@ -21,6 +21,7 @@ from rnasynth.evaluation.ratings.model import RatingModel
 from rnasynth.evaluation.stats import Interval, bootstrap
 from rnasynth.files import read_json, write_json, write_text
 
+KEY_FIX = "give the file that was written beside the form"
 COLUMNS = ("study", "rater", "tile", "position", "tissue", "quality", "artefacts")
 
 
@@ -67,6 +68,13 @@ def study_of(scores: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> Rati
     if complete.isna().any(axis=None) or len(complete) < 2 or scores["group"].nunique() < 2:
         found = f"{len(complete)} raters, {scores['group'].nunique()} groups"
         raise InputError("scores", expected="two raters or more, two groups or more, none left out by a rater", found=found)
+    if not ratings.comparisons(scores):
+        raise InputError(
+            "scores",
+            expected="two groups of one tissue, to compare",
+            found="each tissue with one group",
+            fix="give groups as TISSUE/GROUP with tissues that several groups share",
+        )
     return RatingStudy(
         scores=scores,
         means=ratings.describe(scores),
@@ -128,7 +136,10 @@ def read_forms(paths: Sequence[str | Path], key: str | Path) -> pd.DataFrame:
     """
     secret = read_json(key)
     if not isinstance(secret, dict) or secret.get("format") != KEY_FORMAT:
-        raise InputError(str(key), expected="the key that `rnasynth ratings form` wrote", found="another file")
+        raise InputError(str(key), expected="the key that `rnasynth ratings form` wrote", found="another file", fix=KEY_FIX)
+    facts = secret.get("tiles"), secret.get("study"), secret.get("tissues")
+    if not (isinstance(facts[0], dict) and isinstance(facts[1], str) and isinstance(facts[2], list)):
+        raise InputError(str(key), expected="tiles, study and tissues in the key", found="a part of them", fix=KEY_FIX)
     if not paths:
         raise InputError("ratings", expected="at least one csv of a rater", found="none")
     rows: list[dict[str, Any]] = []
@@ -235,6 +246,8 @@ def analyse_forms(paths: Sequence[str | Path], key: str | Path, out: str | Path,
     ------
     InputError : as `read_forms` and `study_of`; nothing is written.
     """
+    if Path(out).exists() and not Path(out).is_dir():
+        raise InputError(str(out), expected="a folder", found="a file", fix="give another path")
     answers = read_forms(paths, key)
     found = study_of(scores_from_answers(answers), seed=seed)
     shares = answers_by_group(answers, seed=seed)

@@ -15,19 +15,16 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.common import Row, limit_row, print_table, seconds_row
+from benchmarks.common import Row, engine_steps, limit_row, print_table, seconds_row
 from rnasynth.data.transform import Transform
-from rnasynth.engine import System, TrainConfig, seeded, train
+from rnasynth.engine import TrainConfig, seeded
 from rnasynth.engine.processes import cpu_computes_bf16
 from rnasynth.nets.losses import beta_vae_loss
 from rnasynth.nets.vae import BetaVAE
@@ -36,10 +33,6 @@ from rnasynth.systems.beta_vae import BetaVAEConfig, BetaVAESystem
 GENES, HIDDEN, LATENT, BATCH = 19_198, (6000, 4096), 2048, 128
 WARM_UP, STEPS, TURNS = 2, 4, 2
 WAIT_LIMIT = 0.05  # share of the time that the device waits for data
-
-
-class _Enough(Exception):
-    """Ends the engine's training before its last checkpoint."""
 
 
 class _Profiles:
@@ -83,19 +76,8 @@ def ours(precision: Any) -> dict[str, Any]:
     genes = tuple(f"ENSG{number:011d}" for number in range(GENES))
     with seeded(0):
         system = BetaVAESystem(config, Transform(name="log2p1_zscore", genes=genes, mean=np.zeros(GENES), sd=np.ones(GENES)))
-    marks: list[float] = []
-
-    def on_step(step: int, _: System) -> None:
-        marks.append(time.process_time())
-        if step == WARM_UP + STEPS:
-            raise _Enough
-
-    with tempfile.TemporaryDirectory() as folder:
-        with suppress(_Enough):
-            train(system, _Profiles(), config.train, folder=folder, progress=False, on_step=on_step)
-        lines = (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    wait = json.loads(lines[-1])["wait_share"]
-    return {"seconds": np.diff(marks)[WARM_UP - 1 :].tolist(), "wait_share": wait}
+    seconds, lines = engine_steps(system, _Profiles(), config.train, warm_up=WARM_UP, steps=STEPS)
+    return {"seconds": seconds, "wait_share": lines[-1]["wait_share"]}
 
 
 def _in_a_process(contender: str) -> dict[str, Any]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
+
+if TYPE_CHECKING:
+    from rnasynth.engine import System, TrainConfig
 
 
 class Row(TypedDict):
@@ -51,6 +57,40 @@ def interleaved(
             calls[which]()
             seconds[which].append(time.perf_counter() - start)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
+
+
+class _Enough(Exception):
+    """Ends the engine's training before its last checkpoint."""
+
+
+def engine_steps(
+    system: System, data: Any, config: TrainConfig, *, warm_up: int, steps: int
+) -> tuple[list[float], list[dict[str, Any]]]:
+    """Train by the engine and time its steps, without its start, the steps that warm up, and its last checkpoint.
+
+    Parameters
+    ----------
+    system, data, config : as `rnasynth.engine.train` takes them; `config` must ask for more than `warm_up + steps` steps.
+    warm_up, steps : steps before the first that counts, at least 1, and steps that count.
+
+    Returns
+    -------
+    Processor seconds, over all threads, of each step that counts, and the lines of metrics of all steps.
+    """
+    from rnasynth.engine import train  # here: benchmarks that train nothing do not pay for it
+
+    marks: list[float] = []
+
+    def on_step(step: int, _: System) -> None:
+        marks.append(time.process_time())
+        if step == warm_up + steps:
+            raise _Enough
+
+    with tempfile.TemporaryDirectory() as folder:
+        with suppress(_Enough):
+            train(system, data, config, folder=folder, progress=False, on_step=on_step)
+        lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [after - before for before, after in zip(marks[warm_up - 1 :], marks[warm_up:], strict=False)], lines
 
 
 def throughput_row(

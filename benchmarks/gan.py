@@ -16,18 +16,15 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.common import Row, peak_memory_mb, print_table, seconds_row
-from rnasynth.engine import Noise, System, TrainConfig, seeded, train
+from benchmarks.common import Row, engine_steps, peak_memory_mb, print_table, seconds_row
+from rnasynth.engine import Noise, TrainConfig, seeded
 from rnasynth.engine.batches import Batches
 from rnasynth.engine.processes import cpu_computes_bf16
 from rnasynth.nets.dcgan import Critic, Generator
@@ -42,10 +39,6 @@ AGREES = {
     "fp32": 0.02,
     "bf16": 0.1,
 }  # of the largest loss: over the steps, rounding grows through Adam's first, sign-like ones
-
-
-class _Enough(Exception):
-    """Ends the engine's training before its last checkpoint."""
 
 
 class _Tiles:
@@ -129,19 +122,9 @@ def plain() -> dict[str, Any]:
 def ours(precision: str) -> dict[str, Any]:
     """Seconds and losses of the engine's steps, and its peak memory."""
     config = configuration(precision)
-    marks: list[float] = []
-
-    def on_step(step: int, _: System) -> None:
-        marks.append(time.process_time())
-        if step == WARM_UP + STEPS:
-            raise _Enough
-
-    with tempfile.TemporaryDirectory() as folder:
-        with suppress(_Enough):
-            train(system_of(config), _Tiles(), config.train, folder=folder, progress=False, on_step=on_step)
-        lines = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    seconds, lines = engine_steps(system_of(config), _Tiles(), config.train, warm_up=WARM_UP, steps=STEPS)
     losses = [line[f"{phase}_loss"] for line in lines for phase in ("critic", "generator")]
-    return {"seconds": np.diff(marks)[WARM_UP - 1 :].tolist(), "losses": losses, "peak_mb": peak_memory_mb()}
+    return {"seconds": seconds, "losses": losses, "peak_mb": peak_memory_mb()}
 
 
 def check_agreement(precision: str, losses: list[float], expected: list[float]) -> float:

@@ -76,6 +76,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # seconds of a quiet core: below a minute
 def test_the_page_runs_as_it_is_written(folder: Path) -> None:
     page = blocks(PAGE.read_text(encoding="utf-8"))
     assert [block.language for block in page] == ["python", "yaml", "bash", *["python"] * 5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -18,16 +19,14 @@ import yaml
 
 from rnasynth.config import manifests_folder, sources_folder
 from rnasynth.errors import InputError, PartialFailure
-from rnasynth.files import read_json, replace, write_bytes, write_text
-from rnasynth.pages import checks, provenance, quiz, stamps
+from rnasynth.files import atomic_path, read_json, replace, write_text
+from rnasynth.pages import checks, downloads, finish, front, provenance, quiz, reproduction, server, stamps, words
 from rnasynth.pages.notebooks import PageSource, read_pages
 from rnasynth.pages.parameters import build_folder
-from rnasynth.pages.tables import markdown_table
+from rnasynth.pages.tables import escaped, markdown_table
 
 OUTCOMES = "pages.json"  # written by the runner: what became of each page
-# (page, figure) that may stand on the front page, best first
-FRONT_FIGURES = (("09_rna_cdm", "samples"), ("07_rna_gan", "samples"), ("03_tiles", "tiles"), ("03_tiles", "section"))
-_KEPT_METADATA = ("kernelspec", "language_info")
+FIGURE_DPI = 200  # of the drawings of the systems, which are shown at half their pixels as every figure is
 
 
 def build_book(
@@ -61,6 +60,7 @@ def build_book(
     assembled = folder / "book"
     documents = assemble(assembled, folder, pages, cohort=cohort, preset=preset, sources=sources)
     html = _render(assembled)
+    finish.finish(html)
     problems = checks.check_html(html, documents)
     ran = [name for name in pages if (folder / name / "page.ipynb").is_file()]
     for name in ran:
@@ -106,20 +106,28 @@ def assemble(
     shutil.rmtree(to, ignore_errors=True)
     shutil.copytree(sources or sources_folder("book"), to, ignore=shutil.ignore_patterns("__pycache__", "_build"))
     outcomes = read_json(folder / OUTCOMES) if (folder / OUTCOMES).is_file() else {}
+    glossary = (to / "glossary.md").read_text(encoding="utf-8")
+    write_text(to / "glossary.md", words.link_glossary(glossary, pages))
     for name, page in pages.items():
         if (folder / name / "page.ipynb").is_file():
-            _copy_page(folder / name, to / "notebooks", name)
+            _copy_page(folder / name, to, name, words.glossary_words(glossary))
         else:
             write_text(to / "notebooks" / f"{name}.md", _stub(page, outcomes.get(name, {}), cohort))
     modules = _write_api(to / "api")
-    write_text(to / "status.md", (to / "status.md").read_text(encoding="utf-8").replace(
-        "%STATUS%", status_markdown(pages, folder, outcomes, cohort=cohort, preset=preset)
-    ))  # fmt: skip
+    api = (to / "api.md").read_text(encoding="utf-8")
+    write_text(to / "api.md", api.replace("%MODULES%", api_markdown(modules)))
+    status = (to / "status.md").read_text(encoding="utf-8")
+    status = status.replace("%STATUS%", status_markdown(pages, folder, outcomes, cohort=cohort, preset=preset))
+    write_text(to / "status.md", status.replace("%VERDICTS%", reproduction.markdown(pages, folder, cohort=cohort)))
     text = (to / "quiz.md").read_text(encoding="utf-8")
     write_text(to / "quiz.md", quiz.fill(text, pages, folder, outcomes, cohort=cohort))
+    guide = (to / "server.md").read_text(encoding="utf-8")
+    write_text(to / "server.md", server.fill(guide, pages))
     ledger = (to / "decisions.md").read_text(encoding="utf-8").replace("%LEDGER%", ledger_markdown(folder))
     write_text(to / "decisions.md", ledger)
-    _fill_front(to / "index.md", folder, cohort, preset)
+    text = (to / "index.md").read_text(encoding="utf-8")
+    write_text(to / "index.md", front.fill(text, pages, folder, to, cohort=cohort, preset=preset))
+    _draw_systems(to, preset)
     toc = yaml.safe_load((to / "_toc.yml").read_text(encoding="utf-8"))
     listed = [toc["root"], *_files(toc)]
     expected = [f"notebooks/{name}" for name in pages]
@@ -137,10 +145,12 @@ def _files(node: Any) -> list[str]:
     return []
 
 
-def _copy_page(made: Path, to: Path, name: str) -> None:
-    """Copy an executed page with its figures; its outputs lose the form that is meant for notebook viewers."""
+def _copy_page(made: Path, to: Path, name: str, glossary: list[str]) -> None:
+    """Copy an executed page with its figures, and as its own download; here its outputs are the Markdown ones."""
     notebook = read_json(made / "page.ipynb")
-    notebook["metadata"] = {key: notebook["metadata"][key] for key in _KEPT_METADATA if key in notebook["metadata"]}
+    own = downloads.stand_alone(notebook)
+    write_text(to / "downloads" / f"{name}.ipynb", json.dumps(own, indent=1, ensure_ascii=False))
+    notebook["metadata"] = downloads.plain_metadata(notebook)
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
@@ -148,8 +158,25 @@ def _copy_page(made: Path, to: Path, name: str) -> None:
                 output["data"] = {"text/markdown": data["text/markdown"]}
         tags = cell["metadata"].get("tags", [])
         cell["metadata"] = {"tags": tags} if tags else {}
-    write_text(to / f"{name}.ipynb", json.dumps(notebook, indent=1, ensure_ascii=False))
-    shutil.copytree(made / "figures", to / name / "figures")
+    words.link_first_uses(notebook["cells"], glossary)
+    downloads.offer(notebook["cells"], name)
+    write_text(to / "notebooks" / f"{name}.ipynb", json.dumps(notebook, indent=1, ensure_ascii=False))
+    shutil.copytree(made / "figures", to / "notebooks" / name / "figures")
+
+
+def _draw_systems(to: Path, preset: str) -> None:
+    """Draw each system as the preset configures it, and put the drawings where systems.md asks for them (%RNA_GAN%)."""
+    from rnasynth.plots import systems
+
+    text = (to / "systems.md").read_text(encoding="utf-8").replace("%PRESET%", preset)
+    for name, drawing in systems.drawings(preset).items():
+        figure = systems.draw(drawing)
+        with atomic_path(to / "systems" / f"{name}.png") as path:
+            figure.savefig(path, format="png", dpi=FIGURE_DPI, metadata={"Software": None})
+        width = round(figure.get_figwidth() * FIGURE_DPI / 2)
+        body = f":::{{figure}} systems/{name}.png\n:alt: {drawing.alt}\n:width: {width}px\n\n{drawing.caption}\n:::"
+        text = text.replace(f"%{name.upper()}%", body)
+    write_text(to / "systems.md", text)
 
 
 def _stub(page: PageSource, outcome: Mapping[str, Any], cohort: str) -> str:
@@ -228,25 +255,6 @@ def summary(results: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _fill_front(index: Path, folder: Path, cohort: str, preset: str) -> None:
-    """Put the best figure of the pages that ran on the front page, with its own caption and alternative text."""
-    for name, wanted in FRONT_FIGURES:
-        results = folder / name / "results.json"
-        figures = read_json(results)["figures"] if results.is_file() else []
-        figure = next((entry for entry in figures if entry["name"] == wanted), None)
-        if figure is None:
-            continue
-        write_bytes(index.parent / "front.png", (folder / name / figure["file"]).read_bytes())
-        text = (
-            f":::{{figure}} front.png\n:alt: {figure['alt']}\n\n{figure['caption']} From [its page](notebooks/{name}).\n:::"
-        )
-        break
-    else:
-        text = ""
-    text = index.read_text(encoding="utf-8").replace("%PICTURE%", text)
-    write_text(index, text.replace("%COHORT%", cohort).replace("%PRESET%", preset))
-
-
 def _write_api(to: Path) -> list[str]:
     """Write one document for each module of the library, and return their names."""
     package = Path(__file__).resolve().parent.parent
@@ -258,10 +266,30 @@ def _write_api(to: Path) -> list[str]:
         if "_packaged" in parts or any(part.startswith("_") for part in parts[1:]):
             continue
         names.append(".".join(parts))
-    for name in sorted(names):
+    for name in names:
         body = f"```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :member-order: bysource\n```"
-        write_text(to / f"{name}.md", f"# {name}\n\n{body}\n")
+        # No document of the contents: with 250 of them each document's navigation would be 250 lines long, and the
+        # build would spend most of its time on it. api.md has the list.
+        write_text(to / f"{name}.md", f"---\norphan: true\n---\n\n[All modules](../api)\n\n# {name}\n\n{body}\n")
     return sorted(names)
+
+
+def api_markdown(modules: list[str]) -> str:
+    """Return the list of modules by package, each with the first sentence of its docstring."""
+    rooms: dict[str, list[str]] = {}
+    for name in modules:
+        rooms.setdefault(name.split(".")[1] if name.count(".") > 1 else "", []).append(name)
+    package = Path(__file__).resolve().parent.parent
+    parts = []
+    for room, names in rooms.items():
+        parts.append(f"## {room or 'rnasynth'}\n")
+        for name in names:
+            path = package.joinpath(*name.split(".")[1:])
+            source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            said = (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+            parts.append(f"- [`{name}`](api/{name}): {escaped(' '.join(said.split()))}")
+        parts.append("")
+    return "\n".join(parts)
 
 
 def _numbered(problems: list[str]) -> dict[str, str]:
@@ -270,7 +298,9 @@ def _numbered(problems: list[str]) -> dict[str, str]:
 
 def _render(assembled: Path) -> Path:
     """Run Sphinx by Jupyter Book with nitpicking, warnings as errors, no execution; return the html folder."""
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(assembled)]
+    # Sphinx makes millions of small objects that live to the end; to look for garbage among them costs it much of its time.
+    start = "import gc; gc.set_threshold(500_000, 50, 100); from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(assembled)]
     command += ["--warningiserror", "--nitpick", "--keep-going", "--all"]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
     done = subprocess.run(

@@ -29,11 +29,16 @@ def picture(where: str, png: bytes, *, caption: str, alt: str) -> None:
     caption, alt : one line each.
     """
     encoded = base64.b64encode(png).decode("ascii")
-    width = int.from_bytes(png[16:20], "big") // 2  # from the PNG's header; drawn at twice the size that is shown
+    width = shown_width(png)
     text = f":::{{figure}} {where}\n:alt: {alt}\n:width: {width}px\n\n{caption}\n:::"
     quoted = html.escape(alt, quote=True)
     image = f'<img src="data:image/png;base64,{encoded}" alt="{quoted}" width="{width}" style="max-width:100%">'
     display(text, f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption></figure>")
+
+
+def shown_width(png: bytes) -> int:
+    """Return how wide a figure is shown, in pixels: figures are drawn at twice that. From the PNG's header."""
+    return int.from_bytes(png[16:20], "big") // 2
 
 
 def one_line(text: str) -> str:

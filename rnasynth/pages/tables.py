@@ -177,7 +177,8 @@ def direction_of(here: Number, row: Mapping[Any, Any]) -> str:
 
     Returns
     -------
-    "holds" or "fails" where the value and its whole interval are on one side; "undecided" where the interval crosses;
+    "holds" or "fails" where the value and its whole interval are on one side (of "equal": inside or outside the row's
+    tolerance); "undecided" where the interval crosses;
     "shown" where no direction is claimed.
     """
     ends = [end for end in (here.low, here.value, here.high) if end is not None]
@@ -185,7 +186,10 @@ def direction_of(here: Number, row: Mapping[Any, Any]) -> str:
     if direction == "none":
         return "shown"
     if direction == "equal":
-        return "holds" if within_tolerance(here.value, row) else "fails"
+        inside = {within_tolerance(end, row) for end in ends}
+        if len(inside) > 1 or (False in inside and min(ends) < row["value"] < max(ends)):
+            return "undecided"
+        return "holds" if inside.pop() else "fails"
     outcomes = {end > here.against if direction == "higher" else end < here.against for end in ends}
     if len(outcomes) > 1:
         return "undecided"
@@ -254,5 +258,9 @@ def _cell(value: Any) -> str:
         return _cell(value.item())
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    text = "" if value is None else str(value)
-    return re.sub(r"([\\|*_<>`$\[\]])", r"\\\1", text).replace("\n", " ")
+    return escaped("" if value is None else str(value)).replace("\n", " ")
+
+
+def escaped(text: str) -> str:
+    """Return text in which nothing is Markdown."""
+    return re.sub(r"([\\|*_<>`$\[\]])", r"\\\1", text)

@@ -9,7 +9,7 @@ import shutil
 import sys
 
 from rnasynth import __version__
-from rnasynth.config import data_folder, mirror_folder, runs_folder
+from rnasynth.config import checkout_folder, data_folder, mirror_folder, project_folder, runs_folder
 
 PACKAGES = (
     "torch",
@@ -40,11 +40,12 @@ def report() -> str:
 
 def _versions() -> list[str]:
     lines = [f"rnasynth {__version__}, Python {platform.python_version()} at {sys.executable}"]
+    constraints = "" if checkout_folder() is None else "-c constraints.txt "
     for package in PACKAGES:
         try:
             lines.append(f"  {package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            lines.append(f"  {package} MISSING: pip install -c constraints.txt {package}")
+            lines.append(f"  {package} MISSING: pip install {constraints}{package}")
     return lines
 
 
@@ -61,7 +62,9 @@ def _devices() -> list[str]:
 
 
 def _places() -> list[str]:
-    lines = []
+    lines = [
+        f"project: {project_folder()} ($RNASYNTH_HOME), {'a checkout' if checkout_folder() else 'with an installed package'}"
+    ]
     for name, folder, variable in (("data", data_folder(), "RNASYNTH_DATA"), ("runs", runs_folder(), "RNASYNTH_RUNS")):
         existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / GIB

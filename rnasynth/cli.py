@@ -1,7 +1,8 @@
 """The command line: thin calls into the library, with exit codes that tell.
 
 0: done. 1: some inputs failed, the rest is done and listed. 2: the call or its input is wrong, nothing was written.
-130: interrupted; the same command goes on. A user's mistake never ends in a traceback, unless `--debug` asks for it.
+130: interrupted, 143: ended by SIGTERM; the same command goes on. A user's mistake never ends in a traceback, unless
+`--debug` asks for it.
 """
 
 from __future__ import annotations
@@ -220,11 +221,15 @@ def book(
     """
     if mirror is not None:
         os.environ["RNASYNTH_MIRROR"] = str(mirror.resolve())  # the pages' kernels read it
-    from rnasynth.pages.runner import build_book, run_pages
+    from rnasynth.config import check_preset
+    from rnasynth.pages.parameters import check_cohort
+    from rnasynth.pages.runner import build_book, only_builder, run_pages
 
     chosen = [number.strip() for number in pages.split(",") if number.strip()] or None
-    run_pages(cohort, preset, pages=chosen, force=force, jobs=jobs, seed=seed, parameters=_assignments(changes or []))
-    typer.echo(f"The book is at {build_book(cohort, preset)}")
+    parameters = _assignments(changes or [])
+    with only_builder(check_cohort(cohort), check_preset(preset)):
+        run_pages(cohort, preset, pages=chosen, force=force, jobs=jobs, seed=seed, parameters=parameters)
+        typer.echo(f"The book is at {build_book(cohort, preset)}")
 
 
 @app.command()
@@ -290,24 +295,29 @@ def bench(
     runpy.run_module("benchmarks", run_name="__main__")
 
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143  # 128 + the signal, as shells count
 
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
     arguments = sys.argv[1:]
     with suppress(ValueError):  # only the main thread may; a batch system's SIGTERM then ends like Ctrl-C, cleaning up
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _terminated)
     debug = "--debug" in arguments
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        _run(arguments, debug)
+    except KeyboardInterrupt as interrupt:
+        _interrupted(interrupt)
+
+
+def _run(arguments: list[str], debug: bool) -> None:
     try:
         app(args=["--debug", *(a for a in arguments if a != "--debug")] if debug else arguments, standalone_mode=True)
     except SystemExit as ended:  # typer turns an interrupt into this
         if ended.code == INTERRUPTED:
-            _interrupted()
+            raise KeyboardInterrupt from ended.__context__
         raise
-    except KeyboardInterrupt:
-        _interrupted()
     except (RnasynthError, OSError, MemoryError, RuntimeError) as error:
         told = _told(error)
         if debug or told is None:
@@ -316,10 +326,19 @@ def main() -> None:
         raise SystemExit(told.exit_code) from error
 
 
-def _interrupted() -> NoReturn:
+def _terminated(number: int, _: object) -> NoReturn:
+    raise KeyboardInterrupt(number)
+
+
+def _interrupted(interrupt: BaseException) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not break this message
         signal.signal(number, signal.SIG_IGN)
     typer.echo("rnasynth: interrupted; what is finished is kept, the same command goes on from there", err=True)
+    chain: BaseException | None = interrupt
+    while chain is not None:  # typer leaves its own exceptions between
+        if signal.SIGTERM in chain.args:
+            raise SystemExit(TERMINATED)
+        chain = chain.__cause__ or chain.__context__
     raise SystemExit(INTERRUPTED)
 
 

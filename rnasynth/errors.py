@@ -98,7 +98,9 @@ def of_system(error: OSError) -> RnasynthError:
 def is_full(error: Exception) -> bool:
     """Tell whether an error says that the disk, a quota or a limit of file size is reached, in whatever library's words."""
     code = getattr(error, "errno", None)
-    return code in _FULL if code is not None else any(f"errno = {full}," in str(error) for full in _FULL)  # HDF5's words
+    if code is not None:
+        return code in _FULL
+    return any(words in str(error) for full in _FULL for words in (f"errno = {full},", f"(os error {full})"))  # HDF5, Rust
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -7,6 +7,7 @@ these two calls, which is why they are always called through the `os` module her
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -22,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from rnasynth.errors import InputError
+from rnasynth.errors import InputError, is_full
 
 CHUNK_BYTES = 1 << 20
 _DAMAGE = (  # what the standard library raises on archives that are cut, altered, encrypted or of an unknown method
@@ -69,6 +70,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         replace(temporary, path)
+    except Exception as error:
+        if is_full(error):  # each library has an error of its own for this
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -128,12 +133,22 @@ def exclusive(path: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_folder(folder: str | Path) -> Iterator[None]:
-    """Make `folder` if there is none and hold it while the block runs, as `exclusive` does but without a lock file."""
+def locked_folder(folder: str | Path, *, wait: bool = True) -> Iterator[None]:
+    """Make `folder` if there is none and hold it while the block runs, as `exclusive` does but without a lock file.
+
+    Raises
+    ------
+    InputError : another process holds it, and `wait` is False.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise InputError(
+                str(folder), expected="one process at a time", found="another at work in it", fix="wait until it has ended"
+            ) from None
         yield
     finally:
         os.close(handle)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import urllib.error
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -330,6 +331,8 @@ class _Fetch:
         source = self.mirror / (entry.mirror_path or entry.path)
         if not source.is_file():
             return f"not in the mirror {self.mirror}"
+        if not os.access(source, os.R_OK):
+            return f"no permission to read {source}"
         size = source.stat().st_size
         if entry.bytes is not None and not entry.conversion and size != entry.bytes:
             return f"expected {entry.bytes:,} bytes, found {size:,} in the mirror; not copied"

@@ -6,15 +6,16 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rnasynth.config import check_preset, places, project_folder
 from rnasynth.errors import InputError, PartialFailure
-from rnasynth.files import read_json, write_json
+from rnasynth.files import locked_folder, read_json, write_json
 from rnasynth.pages import stamps
 from rnasynth.pages.book import OUTCOMES
 from rnasynth.pages.book import build_book as build_book
@@ -174,7 +175,8 @@ def _in_order(
         done[outcome.page] = outcome
         say(outcome.line())
 
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
+    with ThreadPoolExecutor(max_workers=jobs) as pool, ExitStack() as at_the_end:
+        at_the_end.callback(_stop_running)  # none is left, unless an error or interrupt ended the loop
         while len(done) < len(order):
             for name in order:
                 if name in done or name in running.values():
@@ -210,11 +212,47 @@ def _execute(source: PageSource, out: Path, parameters: dict[str, Any], *, threa
         "OPENBLAS_NUM_THREADS": count,
     }
     command = [sys.executable, "-m", "rnasynth.pages.execute", str(source.path), str(out), str(out / "parameters.json")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", cwd=project_folder())
-    if done.returncode == 0:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        cwd=project_folder(),
+    ) as process:
+        _running.add(process)
+        try:
+            said, complained = process.communicate()
+        finally:
+            _running.discard(process)
+    if process.returncode == 0:
         return ""
-    lines = [line for line in (done.stdout.strip() or done.stderr.strip()).splitlines() if line.strip()]
-    return lines[-1] if lines else f"its process ended with {done.returncode}"
+    lines = [line for line in (said.strip() or complained.strip()).splitlines() if line.strip()]
+    return lines[-1] if lines else f"its process ended with {process.returncode}"
+
+
+_running: set[subprocess.Popen[str]] = set()  # of the pages that are executed now
+
+
+def _stop_running() -> None:
+    """End the pages' processes, kernels included, whoever asked this process to end."""
+    for process in list(_running):
+        process.terminate()
+
+
+@contextmanager
+def only_builder(cohort: str, preset: str, root: Path | None = None) -> Iterator[None]:
+    """Hold the build folder of a cohort and preset: two builds in it would take each other's files away.
+
+    Raises
+    ------
+    InputError : another process builds it.
+    """
+    folder = build_folder(cohort, preset, root)
+    with locked_folder(folder, wait=False):
+        yield
 
 
 def _threads(jobs: int) -> int:

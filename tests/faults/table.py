@@ -1,7 +1,6 @@
 """The table of faults: what is wrong, how the command ends, which words its message holds, what is kept.
 
-One row is one test (`test_calls.py` for those with a call, `test_situations.py` for those that need a process of their
-own), and one row of the book's page "What happens when ..." (`test_page.py` holds the page to this table).
+One row is one test of `test_faults.py` and one row of the book's page "What happens when ..." (book/faults.md).
 
 In a call `{good}`, `{bad}` and `{runs}` are folders of the world (`world.py`), `{out}` is a new folder of the test.
 """
@@ -32,7 +31,7 @@ class Fault:
     code : exit code.
     words : each stands in the message: the subject, what was found, or the remedy.
     kept : what is there afterwards.
-    situation : name of the test in `test_situations.py`.
+    situation : name in `situations.py`, for what needs a process of its own.
     """
 
     command: str
@@ -235,7 +234,32 @@ CALLS: tuple[Fault, ...] = (
     Fault("bench", "unknown benchmark", "none-such", words=("none-such",)),
 )  # fmt: skip
 
-SITUATIONS: tuple[Fault, ...] = ()
+DENIED = ("ermission",)
+FULL = ("expected room on the disk", "the same command goes on")
+STOPPED = ("interrupted; what is finished is kept",)
+_NAMES = {  # situation -> command, what it makes
+    "fetch": ("fetch", "files"), "tile": ("tile", "store"), "train": ("train", "run"), "generate": ("generate", "tiles"),
+    "generate-profiles": ("generate", "profiles"), "form": ("ratings form", "form"),
+    "analyse": ("ratings analyse", "analysis"),
+}  # fmt: skip
+
+SITUATIONS: tuple[Fault, ...] = (
+    *(Fault(command, f"no permission to write the {what}", words=DENIED, situation=f"{name}-permission")
+      for name, (command, what) in _NAMES.items()),
+    Fault("fetch", "file of the mirror that may not be read", code=1, words=DENIED, kept=OTHERS,
+          situation="fetch-unreadable"),
+    *(Fault(_NAMES[name][0], f"{what} that may not be read", words=DENIED, situation=f"{name}-unreadable")
+      for name, what in (("tile", "slide"), ("generate", "profiles"), ("generate-profiles", "clinical table"),
+                         ("form", "image"), ("analyse", "answers"))),
+    *(Fault(command, f"disk full while it writes the {what}", code=1, words=FULL, kept=FINISHED, situation=f"{name}-full")
+      for name, (command, what) in _NAMES.items()),
+    *(Fault(_NAMES[name][0], "Ctrl-C twice, then SIGTERM (143)", code=130, words=STOPPED, kept=FINISHED,
+            situation=f"{name}-interrupted") for name in ("tile", "train", "generate")),
+    *(Fault(_NAMES[name][0], "two at once, same call", code=0, kept=WHOLE, situation=f"{name}-at-once")
+      for name in ("fetch", "train", "generate")),
+    Fault("tile", "slide that another process writes", words=("one writer at a time",), situation="tile-held"),
+    Fault("book", "build folder in which another process works", words=("one process at a time",), situation="book-held"),
+)  # fmt: skip
 
 TABLE = CALLS + SITUATIONS
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import resource
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -178,13 +179,16 @@ def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     """Call the command line in this process, as its script does."""
     monkeypatch.setattr(sys, "argv", ["rnasynth", *arguments])
     capsys.readouterr()
+    handler = signal.getsignal(signal.SIGTERM)
     error: BaseException | None = None
     try:
         cli.main()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-        error = ended.__context__
+        error = ended.__cause__
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     out, err = capsys.readouterr()
     return Ended(code, out + err, error if isinstance(error, RnasynthError) else None)
 

@@ -11,7 +11,7 @@ from rnasynth.plots.ratings import paired_scores, rater_differences
 from rnasynth.plots.style import colour_of, marker_of
 from rnasynth.plots.survival import kaplan_meier
 from rnasynth.plots.tissue import round_length, slide_overview, tile_grid
-from rnasynth.plots.utility import confusion_matrices
+from rnasynth.plots.utility import confusion_matrices, share_curves
 
 __all__ = [
     "box_by_group",
@@ -30,6 +30,7 @@ __all__ = [
     "rater_differences",
     "round_length",
     "scatter_against",
+    "share_curves",
     "slide_overview",
     "spectrum",
     "tile_grid",

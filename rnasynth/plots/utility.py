@@ -1,4 +1,4 @@
-"""Charts of what synthetic tiles are good for: who is taken for whom."""
+"""Charts of what synthetic tiles are good for: who is taken for whom, and how accuracy follows the number of tiles."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rnasynth.plots.style import axes_of, style
+from rnasynth.plots.style import GREY, MARKERS, OKABE_ITO, axes_of, style
 
 DARK = 0.55  # share above which a cell is dark enough for white figures
+LINES = ("-", "--", "-.", ":")  # of groups, beside colour and marker
+DODGE = 0.012  # of the axis, between groups, so that intervals do not hide each other
 CHARACTERS = 34  # of a title's line, above few classes 24
 
 
@@ -57,4 +59,59 @@ def confusion_matrices(panels: Mapping[str, pd.DataFrame], *, unit: str = "tiles
         figure.colorbar(
             picture, ax=list(axes[0]), label="percent of the row", shrink=0.8, format=lambda v, _: f"{100 * v:.0f}"
         )
+        return figure
+
+
+def share_curves(
+    table: pd.DataFrame,
+    *,
+    x_label: str,
+    y_label: str = "accuracy on real tiles of held-out patients",
+    log: bool = False,
+    reference: float | None = None,
+    reference_label: str = "",
+) -> Figure:
+    """Points with intervals over a number, joined within a group; a share, drawn in percent.
+
+    Parameters
+    ----------
+    table : columns group, x, value, low, high; a group of one point is drawn without a line.
+    x_label, y_label : of the axes.
+    log : x grows by factors; its values are then the ticks.
+    reference : draw a dashed line here (chance).
+    """
+    with style():
+        groups = list(dict.fromkeys(table["group"]))
+        figure, axes = axes_of(size=(6.8, 3.7 + 0.16 * ((len(groups) + 1) // 2)))
+        axis = axes[0, 0]
+        x = table["x"].to_numpy(float)
+        places = np.log(x) if log else x
+        step = DODGE * max(float(np.ptp(places)), 1e-9)
+        if reference is not None:
+            axis.axhline(100 * reference, color=GREY, ls=(0, (1, 2)), lw=1.4, label=reference_label or None)
+        for number, group in enumerate(groups):
+            mine = (table["group"] == group).to_numpy()
+            rows = table[mine].sort_values("x")
+            moved = np.sort(places[mine]) + (number - (len(groups) - 1) / 2) * step
+            spread = np.abs(rows[["low", "high"]].to_numpy(float).T - rows["value"].to_numpy(float))
+            axis.errorbar(
+                np.exp(moved) if log else moved,
+                100 * rows["value"],
+                yerr=100 * spread,
+                color=OKABE_ITO[number],
+                marker=MARKERS[number],
+                ls=LINES[number % len(LINES)] if len(rows) > 1 else "none",
+                ms=5.5,
+                lw=1.5,
+                elinewidth=1.1,
+                capsize=2.5,
+                label=group,
+            )
+        if log:
+            axis.set_xscale("log")
+        ticks = sorted(set(x))
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.minorticks_off()
+        axis.set(xlabel=x_label, ylabel=f"{y_label} (%)")
+        axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize=8.5, borderaxespad=0.2)
         return figure

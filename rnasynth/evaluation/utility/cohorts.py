@@ -139,10 +139,31 @@ def classifier_choice(cohort: Cohort, *, label: str = "auto", start: str = "auto
     label : a column of `obs`; "auto": the fraction of epithelium on her2st, which has one tissue, else "tissue".
     start : a run's name, "" for none; "auto": the released network on her2st, whose tiles are few, else none.
     """
-    few = cohort.name == "her2st"
-    column = ("fraction_epithelial" if few else "tissue") if label == "auto" else label
-    network = (RELEASED if few else "") if start == "auto" else start
+    column = label_of(cohort, label)
+    network = start_of(cohort, start)
     return [f"label={column}", *([f"start={network}"] if network else [])]
+
+
+def label_of(cohort: Cohort, label: str = "auto") -> str:
+    """Return the column that is named: "auto" is the fraction of epithelium on her2st (one tissue), else "tissue"."""
+    if label != "auto":
+        return label
+    return "fraction_epithelial" if cohort.name == "her2st" else "tissue"
+
+
+def start_of(cohort: Cohort, start: str = "auto") -> str:
+    """Return the run that a classifier starts from: "auto" is the released one on her2st, whose tiles are few, else none."""
+    if start != "auto":
+        return start
+    return RELEASED if cohort.name == "her2st" else ""
+
+
+def within_of(cohort: Cohort, within: str = "auto") -> str:
+    """Return the column that is named within a tissue: "auto" is the fraction of lymphocytes where tissues are several."""
+    if within != "auto":
+        return within
+    several = cohort.profiles.obs["tissue"].astype(str).nunique() > 1
+    return "fraction_lymphocyte" if several and "fraction_lymphocyte" in cohort.profiles.obs else ""
 
 
 def fitting(generator: Any) -> list[str]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from rnasynth.engine import TrainConfig, seeded, train
 from rnasynth.errors import InputError
 from rnasynth.evaluation.utility.piles import Pile
-from rnasynth.systems.classifier import ClassifierSystem
+from rnasynth.systems.classifier import ClassifierSystem, load_start
 from rnasynth.systems.classifier_config import ClassifierConfig
 from rnasynth.systems.simclr import SimCLRConfig, SimCLRSystem
 from rnasynth.systems.tile_labels import STOP_SHARE
@@ -37,7 +37,7 @@ def learn(
     Parameters
     ----------
     pile : what it learns from; where `config.train.patience` is set, early stopping looks at a fifth of its groups.
-    config : network and training; a batch is at most the pile.
+    config : network and training; a batch is at most the pile. `config.start` counts where no weights are given.
     task : see `piles.task_of`.
     seed : of the first weights, the order of the tiles and their flips: two trainings of one seed differ in the tiles alone.
     encoder : weights of the residual network to start from; the last layer starts anew.
@@ -56,6 +56,8 @@ def learn(
         raise InputError("training tiles", expected="two or more classes", found=f"{len(pile)} tiles of fewer")
     with seeded("utility", seed):
         system = ClassifierSystem(config, task)
+    if config.start and encoder is None and whole is None:
+        load_start(system.encoder, config.start)
     if encoder is not None:
         system.encoder.load_state_dict(encoder)
     if whole is not None:

@@ -90,6 +90,21 @@ class PretrainingReport:
         size = min(found, key=lambda each: found[each].value)
         return size, found[size]
 
+    def beside_scratch(self, arm: str, size: int) -> Interval:
+        """Return an arm's accuracy with the interval of its paired gain, added to what random weights reach: percent."""
+        base, found = self.numbers[f"scratch_{size}_accuracy"].value, self.numbers[f"{arm}_{size}_gain"]
+        ends = [100 * (base + end) for end in (found.value, found.low, found.high)]
+        return Interval(*ends, found.n, f"that of random weights and the paired gain: {found.method}")
+
+    @property
+    def published(self) -> str:
+        """The arm with the published learning rate, where that differs from the one of all others."""
+        return "simclr_made_low" if f"simclr_made_low_{self.sizes[0]}_gain" in self.numbers else "simclr_made"
+
+    def gains(self) -> bool:
+        """Whether pretraining on the real tiles of the same patients helps anywhere: then the measurement can see a gain."""
+        return any(self.numbers[f"simclr_real_{size}_gain"].low > 0 for size in self.sizes)
+
     def note(self) -> str:
         """Say in one paragraph who gained, and whether the controls explain it."""
         text = []
@@ -111,6 +126,7 @@ class PretrainingReport:
             f"SimCLR on synthetic tiles brings {words} than SimCLR on as many real tiles of the same patients "
             f"({100 * over.value:+.1f} points), and the same compute without any pretraining brings "
             f"{100 * beside.value:+.1f} points."
+            + ("" if self.gains() else " Not even real tiles of these patients help as pretraining: no gain can be judged.")
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from rnasynth.config import Config, check, check_preset
 from rnasynth.engine import TrainConfig
+from rnasynth.runs import load_run
 from rnasynth.systems.classifier_config import ClassifierConfig
 from rnasynth.systems.simclr import SimCLRConfig
 
@@ -86,7 +87,7 @@ class Protocol(Config):
 
 def demo() -> Protocol:
     """Return the protocol for 2 CPU cores: tiles of 32 px, a width of 16, about sixty trainings of some dozen steps."""
-    quick = TrainConfig(steps=60, batch_size=32, validate_every=0, checkpoint_every=0, log_every=10, channels_last=True)
+    quick = TrainConfig(steps=50, batch_size=32, validate_every=0, checkpoint_every=0, log_every=10, channels_last=True)
     scratch = ClassifierConfig(
         width=16, tile_px=32, learning_rate=3e-3, class_weights="none", schedule="cosine", train=quick
     )
@@ -100,7 +101,7 @@ def demo() -> Protocol:
         pretraining_shares=(0.25, 1.0),
         scratch=scratch,
         supervised=scratch,
-        simclr=SimCLRConfig(width=16, tile_px=32, crop_px=32, learning_rate=3e-3, train=replace(quick, steps=80)),
+        simclr=SimCLRConfig(width=16, tile_px=32, crop_px=32, learning_rate=3e-3, train=quick),
     )
 
 
@@ -180,6 +181,23 @@ def protocol(name: str, px: int | None = None) -> Protocol:
     simclr = replace(found.simclr, tile_px=px, crop_px=min(px, found.simclr.crop_px))
     scratch, supervised = (replace(part, tile_px=px) for part in (found.scratch, found.supervised))
     return replace(found, scratch=scratch, supervised=supervised, simclr=simclr)
+
+
+def starting_from(found: Protocol, name: str) -> Protocol:
+    """Return a protocol whose trainings on real tiles start from a run's network, and have its size; empty: as it is.
+
+    Raises
+    ------
+    RunError : no such run.
+    """
+    if not name:
+        return found
+    there = load_run(name).config
+    scratch, supervised, simclr = (
+        replace(part, depth=there.depth, width=there.width, stem=there.stem)
+        for part in (found.scratch, found.supervised, found.simclr)
+    )
+    return replace(found, scratch=replace(scratch, start=name), supervised=supervised, simclr=simclr)
 
 
 def _published(rate: float, train: TrainConfig) -> ClassifierConfig:

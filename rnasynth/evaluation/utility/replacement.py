@@ -7,6 +7,7 @@ real tiles alone, without anything in place of those left out; and tiles of exch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,8 +162,9 @@ def _report(bench: Bench, named: dict[tuple[str, int], Named], *, n_tiles: int, 
         line |= {LABELS[name]: str(scores.numbers[name]) for name in ("accuracy", "f1", "auc")}
         if (arm, percent) != (REPLACED, 0):
             test = tests[key] = equivalence(base, per_unit(found, classes), margin=margin)
-            numbers[f"{key}_difference"] = test.difference
-            labels[f"{key}_difference"] = f"{percent} % {arm}: accuracy, paired difference to all real, 90 %"
+            if math.isfinite(test.difference.low):  # fewer than three units have no interval
+                numbers[f"{key}_difference"] = test.difference
+                labels[f"{key}_difference"] = f"{percent} % {arm}: accuracy, paired difference to all real, 90 %"
             line |= {"difference (90 %)": str(test.difference), "p, equivalence": f"{test.p:.3g}"}
             line |= {"p, difference": f"{test.p_difference:.3g}", "verdict": test.verdict}
         lines.append(line)

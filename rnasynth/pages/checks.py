@@ -28,6 +28,8 @@ _LINK_LOADS = {"stylesheet", "preload", "prefetch", "modulepreload", "icon", "ma
 _REMOTE = re.compile(r"^\s*(https?:)?//", re.IGNORECASE)
 _CSS_REMOTE = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])\s*((?:https?:)?//[^'\")\s]+)", re.IGNORECASE)
 
+_NO_TEXT = re.compile(r"\s*|\S+\.(png|svg|jpe?g|gif|webp)", re.IGNORECASE)  # Sphinx puts a path where no text is given
+
 
 def check_page(page: PageSource) -> list[str]:
     """Return how a page departs from the structure that ARCHITECTURE's section "A page" asks for."""
@@ -130,11 +132,13 @@ def check_outputs(notebook: Path) -> list[str]:
 
 
 class _Loads(HTMLParser):
-    """Collects what a browser would fetch when it opens a page, the style sheets inside it, and error outputs."""
+    """Collects what a browser would fetch when it opens a page, links, images without a text, and error outputs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loads: list[str] = []
+        self.links: list[str] = []
+        self.unseen: list[str] = []  # images without a text for who cannot see them
         self.errors = 0
         self._style = False
 
@@ -143,6 +147,10 @@ class _Loads(HTMLParser):
         relations = set(values.get("rel", "").lower().split())
         if tag != "link" or relations & _LINK_LOADS:
             self.loads += [values[name] for name in LOADS.get(tag, ()) if name in values]
+        if tag == "a":
+            self.links.append(values.get("href", ""))
+        if tag == "img" and _NO_TEXT.fullmatch(values.get("alt", "")):
+            self.unseen.append(values.get("src", ""))
         if {"output", "traceback"} <= set(values.get("class", "").split()):
             self.errors += 1
         self._style = tag == "style"
@@ -166,8 +174,10 @@ def check_html(folder: Path, documents: list[str]) -> list[str]:
 
     Returns
     -------
-    Missing documents, error outputs, missing local files, and everything that would be loaded from another machine.
+    Missing documents, error outputs, missing local files, links that lead nowhere, images without alternative text, and
+    everything that would be loaded from another machine.
     """
+    there: dict[Path, bool] = {}  # most documents link to the same others
     problems = [f"{name}.html is missing" for name in documents if not (folder / f"{name}.html").is_file()]
     for path in sorted(folder.rglob("*.html")):
         shown = path.relative_to(folder)
@@ -177,6 +187,12 @@ def check_html(folder: Path, documents: list[str]) -> list[str]:
         parser.feed(path.read_text(encoding="utf-8"))
         if parser.errors:
             problems.append(f"{shown} holds an error output")
+        problems += [f"{shown} shows {image[:80]} without alternative text" for image in parser.unseen]
+        for link in parser.links:
+            if link and not link.startswith("#") and not re.match(r"[a-z][a-z0-9+.-]*:|//", link, re.IGNORECASE):
+                target = _local(path.parent, link)
+                if not there.setdefault(target, target.exists()):
+                    problems.append(f"{shown} links to {link}, which does not exist")
         for load in parser.loads:
             if _REMOTE.match(load):
                 problems.append(f"{shown} loads {load} from another machine")

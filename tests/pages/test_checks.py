@@ -66,7 +66,9 @@ def book(tmp_path: Path, body: str) -> list[str]:
 
 
 def test_a_local_book_passes_and_links_for_readers_are_no_loads(tmp_path: Path) -> None:
-    body = "<a href='https://example.org'>x</a><img src='a.png?v=1'><img src='data:image/png;base64,AA=='>"
+    body = (
+        "<a href='https://example.org'>x</a><img src='a.png?v=1' alt='Tiles.'><img src='data:image/png;base64,AA==' alt='x'>"
+    )
     assert book(tmp_path, body + "<link rel='next' href='https://example.org/next'>") == []
 
 
@@ -84,6 +86,14 @@ def test_a_local_book_passes_and_links_for_readers_are_no_loads(tmp_path: Path) 
 )
 def test_whatever_a_browser_would_load_from_elsewhere_is_found(tmp_path: Path, body: str) -> None:
     assert any("another machine" in problem for problem in book(tmp_path, body))
+
+
+@pytest.mark.parametrize("alt", ["", "alt=''", "alt='_images/a.png'"])
+def test_an_image_without_a_text_and_a_link_that_leads_nowhere_are_found(tmp_path: Path, alt: str) -> None:
+    assert book(tmp_path, f"<img src='a.png' {alt}>") == ["index.html shows a.png without alternative text"]
+    there = "<a href='index.html#x'>x</a><a href='#x'>x</a><a href='a.png'>x</a><a href='mailto:a@example.org'>x</a>"
+    assert book(tmp_path, there) == []
+    assert book(tmp_path, "<a href='gone.html#x'>x</a>") == ["index.html links to gone.html#x, which does not exist"]
 
 
 def test_missing_documents_missing_files_and_error_outputs_are_found(tmp_path: Path) -> None:

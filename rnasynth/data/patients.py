@@ -135,6 +135,15 @@ class PatientInputs:
         """Return the samples with another sample's text each; see `shuffled_tiles`."""
         return replace(self, texts=tuple(self.texts[n] for n in others(len(self), seed)))
 
+    def shuffled_text_within_tissues(self, seed: int = 0) -> Self:
+        """Return the samples with the text of another sample of their tissue; one that is alone there keeps its own."""
+        order, tissues = np.arange(len(self)), np.array(self.tissues)
+        for tissue in np.unique(tissues):
+            mine = np.flatnonzero(tissues == tissue)
+            if len(mine) > 1:
+                order[mine] = mine[others(len(mine), seed)]
+        return replace(self, texts=tuple(self.texts[n] for n in order))
+
 
 def others(n: int, seed: int) -> NDArray[np.int64]:
     """Return a random cyclic order of `n` rows: nobody keeps the own one (Sattolo 1986).

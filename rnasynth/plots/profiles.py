@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -96,6 +97,38 @@ def gene_correlations(sets: Mapping[str, np.ndarray], *, order_by: str = "", lim
             axis.set_axis_off()
         if image is not None:
             figure.colorbar(image, ax=panels, label=f"correlation over samples, {size} genes", shrink=0.8, pad=0.02)
+        return figure
+
+
+def beside_marks(panels: Mapping[str, tuple[pd.DataFrame, float | None]]) -> Figure:
+    """Points with intervals, a panel a set of genes, a row a model; a dashed line where a mark is known, a dotted one at 0.
+
+    Parameters
+    ----------
+    panels : title -> (columns label, group, value, low and high; the mark or None); labels in the first panel's order.
+    """
+    with style():
+        labels = list(dict.fromkeys(next(iter(panels.values()))[0]["label"]))
+        groups = list(dict.fromkeys(group for rows, _ in panels.values() for group in rows["group"]))
+        figure, axes = axes_of(1, len(panels), (2.9 * len(panels) + 2.2, 1.5 + 0.36 * len(labels)))
+        for axis, (title, (rows, mark)) in zip(axes.flat, panels.items(), strict=True):
+            axis.axvline(0.0, color=GREY, ls=":", lw=1.2, label="chance")
+            if mark is not None:
+                axis.axvline(mark, color=GREY, ls="--", lw=1.6, label="mark")
+            for number, group in enumerate(groups):
+                mine = rows[rows["group"] == group]
+                places = np.array([labels.index(label) for label in mine["label"]], float) + 0.26 * (number - 0.5)
+                spread = np.abs(mine[["low", "high"]].to_numpy(float).T - mine["value"].to_numpy(float))
+                axis.errorbar(
+                    mine["value"], places, xerr=spread, fmt=MARKERS[number], color=OKABE_ITO[number], ms=5.5, lw=1.6,
+                    capsize=2.5, label=group,
+                )  # fmt: skip
+            axis.set_yticks(range(len(labels)), labels if axis is axes.flat[0] else [""] * len(labels))
+            axis.set(ylim=(len(labels) - 0.4, -0.6), xlabel="mean correlation of genes")
+            axis.set_title(title, fontsize=10)
+            axis.grid(axis="y", visible=False)
+        handles, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names), fontsize=9)
         return figure
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -109,6 +111,46 @@ def test_profiles_of_a_sample_do_not_depend_on_the_others(run: Run, theirs: Path
     np.testing.assert_allclose(alone.X[0], whole.X[2], atol=1e-5)
     told = profile_files.generate_profiles(run.path, tmp_path / "c.h5ad", tiles=theirs / "tiles", mpp_um=1.0, draws=3)
     assert not np.allclose(told.X[0], whole.X[0], atol=1e-5)  # without its text it is another profile
+
+
+def test_samples_without_text_or_tiles_and_with_thousands_of_tiles_are_handled(
+    run: Run, theirs: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(theirs / "clinical.csv")
+    many, plain, told = table["sample_id"].astype(str)
+    tile = next((theirs / "tiles" / many).glob("*.png"))
+    (tmp_path / "tiles" / many).mkdir(parents=True)
+    (tmp_path / "tiles" / plain).mkdir()
+    for number in range(2500):
+        os.link(tile, tmp_path / "tiles" / many / f"{number:04d}.png")
+    shutil.copy(tile, tmp_path / "tiles" / plain / "one.png")
+    table.loc[1, "clinical_text"] = ""  # in the table, but nothing is said
+    table.to_csv(tmp_path / "clinical.csv", index=False)
+    out = tmp_path / "profiles.h5ad"
+    options = ("--run", run.path, "--tiles", tmp_path / "tiles", "--clinical", tmp_path / "clinical.csv", "--mpp", "1.0")
+    done = CliRunner().invoke(cli.app, call(*options, "--out", out, "--draws", "2"))
+    assert done.exit_code == 0 and "1 samples without tiles, 1 without text" in done.output, done.output
+    made = anndata.read_h5ad(out)
+    assert dict(zip(made.obs["sample_id"], made.obs["n_tiles"], strict=True)) == {many: 3, plain: 1, told: 0}
+    assert dict(zip(made.obs["sample_id"], made.obs["has_text"], strict=True)) == {many: True, plain: False, told: True}
+    assert np.isfinite(made.X).all()
+
+
+def test_what_a_run_cannot_do_without_is_named(
+    gan_cohort: Cohort, theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dataclasses.replace(gan_demo(), **{**SMALL, "drop_tiles": 0.0, "drop_text": 0.0})  # type: ignore[arg-type]
+    strict = get_or_train("gemm-gan", config, gan_cohort, folder=tmp_path / "runs", progress=False)
+    out = tmp_path / "profiles.h5ad"
+    for options, said in (
+        (("--tiles", theirs / "tiles", "--mpp", "1.0"), "drop_text"),
+        (("--clinical", theirs / "clinical.csv"), "drop_tiles"),
+    ):
+        monkeypatch.setattr("sys.argv", ["rnasynth", *call("--run", strict.path, *options, "--out", out)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        text = capsys.readouterr().err
+        assert ended.value.code == 2 and said in text and "Traceback" not in text and not out.exists()
 
 
 @pytest.mark.parametrize(

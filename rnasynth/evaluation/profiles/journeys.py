@@ -23,7 +23,7 @@ from rnasynth.data.transform import Transform
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.profiles.attention import attention_pooling
-from rnasynth.evaluation.profiles.pairs import Pairs, pair
+from rnasynth.evaluation.profiles.pairs import Pairs, pair, take
 from rnasynth.evaluation.profiles.round_trip import (
     RoundTripReport,
     RoundTrips,
@@ -32,7 +32,7 @@ from rnasynth.evaluation.profiles.round_trip import (
     tiles_of,
     tiles_only,
 )
-from rnasynth.evaluation.profiles.survivors import CEILING, MADE, CellReader, cell_reader
+from rnasynth.evaluation.profiles.survivors import CEILING, MADE, CellReader, cell_reader, followed
 from rnasynth.evaluation.stats import Interval
 from rnasynth.features import FeatureNetwork, extract, same_stain
 
@@ -281,9 +281,7 @@ def in_words(reports: Mapping[str, RoundTripReport], ceiling: RoundTripReport) -
 
 def gene_points(ceiling: RoundTripReport, report: RoundTripReport) -> pd.DataFrame:
     """Return each gene's r off real tiles and through made ones, for `plots.scatter_against`: x, y, group."""
-    follows = report.genes.table[f"{MADE}, follows"].to_numpy(bool)
-    group = np.where(follows, "follows through made tiles", "does not")
-    return pd.DataFrame({"x": ceiling.genes.table[CEILING], "y": report.genes.table[MADE], "group": group}).dropna()
+    return followed(report.genes.table, ceiling.genes.table[CEILING])
 
 
 def read_in_made_tiles(
@@ -302,8 +300,7 @@ def read_in_made_tiles(
     parts = []
     for split, whole, limit in (("train", journey.train, max_samples), ("val", journey.val, max_samples // 3)):
         rows = evenly_spaced(len(whole), limit)
-        inputs: Any = whole.inputs
-        part = replace(whole, inputs=inputs.take(rows), z=whole.z[rows], groups=whole.groups[rows])
+        part = take(whole, rows)
         profiles = cohort.only(split).profiles
         place = {str(name): row for row, name in enumerate(profiles.obs["sample_id"])}
         mine = profiles[[place[name] for name in part.inputs.sample_ids]].copy()

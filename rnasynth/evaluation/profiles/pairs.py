@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,3 +136,9 @@ def check_disjoint(*parts: Pairs) -> None:
                 )
             if one.genes != other.genes:
                 raise InputError("pairs", expected="the same genes in the same order", found="others", fix="one transform")
+
+
+def take(part: Pairs, rows: NDArray[np.integer]) -> Pairs:
+    """Return some samples of a split, in this order."""
+    inputs: Any = part.inputs
+    return replace(part, inputs=inputs.take(rows), z=part.z[rows], groups=part.groups[rows])

@@ -21,14 +21,17 @@ from rnasynth.data.transform import Transform
 from rnasynth.errors import InputError
 from rnasynth.evaluation.conditioning.experiment import critic_curves
 from rnasynth.evaluation.fidelity.memorisation import key_of
-from rnasynth.evaluation.profiles.baselines import fit_baselines
-from rnasynth.evaluation.profiles.genes import GeneReport, order_by_validation
-from rnasynth.evaluation.profiles.pairs import Pairs, ProfileModel, check_disjoint, pair
+from rnasynth.evaluation.profiles.baselines import RIDGE_BOTH, RIDGE_FEATURES, RIDGE_TEXT, fit_baselines
+from rnasynth.evaluation.profiles.genes import GeneReport, gene_report, order_by_validation
+from rnasynth.evaluation.profiles.pairs import Pairs, ProfileModel, check_disjoint, pair, take
 from rnasynth.evaluation.profiles.structure import StructureReport
 from rnasynth.evaluation.stats import Interval
 
 BOTH = "tiles and text"
+OTHER_TEXT = "text of another of its tissue"
 MIN_SHARE = 0.5  # of the reference's genes that another system must make
+TOO_FEW = "too few test samples: sets of profiles, and classifiers trained on them, are not compared"
+FEWEST = 20  # test samples: below, no comparison of this room says anything
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +81,8 @@ class Study:
     ----------
     models : name -> trained systems first, then the baselines; all make z-scores of `transform`.
     trained : names of the trained systems.
-    train, val, test : samples of each split with their real profiles.
+    train, val, test : samples of each split with their real profiles; where some test samples have tiles, only these.
+    left_out : test samples without tiles that are not judged.
     transform : of the reference run.
     order : genes from the best predicted to the worst by validation samples, mean over the baselines that read a sample.
     """
@@ -90,11 +94,34 @@ class Study:
     test: Pairs
     transform: Transform
     order: NDArray[np.intp]
+    left_out: int = 0
 
     @property
     def by_variance(self) -> NDArray[np.intp]:
         """Return the genes from the most variable to the least, by training samples."""
         return np.argsort(-np.square(self.transform.sd.astype(np.float64)), kind="stable")
+
+    def in_words(self) -> str:
+        """Say how many samples are judged, and whether they are too few for any conclusion; "" where all is well."""
+        said = []
+        if self.left_out:
+            said.append(f"{self.left_out} test samples without tiles are not judged, {len(self.test)} with tiles are.")
+        if self.too_few:
+            said.append(
+                f"**{len(self.test)} samples are too few: nothing can be concluded from this page.** "
+                "It shows that the way is open for such data. Tissues are taken together, as most have one sample or none."
+            )
+        return " ".join(said)
+
+    @property
+    def strata(self) -> NDArray[np.str_]:
+        """Return the tissue of each test sample, within which genes are correlated; one for all where there are too few."""
+        return np.full(len(self.test), "all") if self.too_few else self.test.tissues
+
+    @property
+    def too_few(self) -> bool:
+        """Whether fewer than 20 test samples are judged."""
+        return len(self.test) < FEWEST
 
     def means(self, *, n: int = 16, seed: int = 0) -> dict[str, NDArray[np.float32]]:
         """Return what every model expects of the test samples, shape (N, genes) each."""
@@ -128,6 +155,10 @@ def prepare(runs: Mapping[str, Any], cohort: Cohort, *, seed: int = 0) -> Study:
         for split in ("train", "val", "test")
     }
     check_disjoint(*parts.values())
+    with_tiles = np.array([bag is not None for bag in parts["test"].inputs.bags])
+    left_out = int((~with_tiles).sum()) if with_tiles.any() else 0
+    if left_out:
+        parts["test"] = take(parts["test"], np.flatnonzero(with_tiles))
     models: dict[str, ProfileModel] = {
         name: InTransform(generator, first.transform, name) for name, generator in generators.items()
     }
@@ -135,14 +166,14 @@ def prepare(runs: Mapping[str, Any], cohort: Cohort, *, seed: int = 0) -> Study:
     readers = {name: model for name, model in fitted.items() if name.startswith(("ridge", "attention"))}
     val = parts["val"]
     order = order_by_validation(val.z, {name: model.mean(val.inputs) for name, model in (readers or fitted).items()})
-    return Study({**models, **fitted}, tuple(models), parts["train"], val, parts["test"], first.transform, order)
+    return Study({**models, **fitted}, tuple(models), parts["train"], val, parts["test"], first.transform, order, left_out)
 
 
 def told_less(inputs: PatientInputs, *, seed: int = 0) -> dict[str, PatientInputs]:
     """Return the same samples with less, or with another sample's, tiles or text; only what the inputs allow.
 
     Keys: "tiles and text" (or "tiles", "text" where there is no other), "tiles alone", "text alone", "tiles of another",
-    "text of another". "Another" is any other sample of the split, of whatever tissue.
+    "text of another", "text of another of its tissue". "Another" alone is any other sample of the split, of whatever tissue.
     """
     tiles, text = any(bag is not None for bag in inputs.bags), any(inputs.texts)
     if tiles and text:
@@ -152,6 +183,7 @@ def told_less(inputs: PatientInputs, *, seed: int = 0) -> dict[str, PatientInput
             "text alone": inputs.without_tiles(),
             "tiles of another": inputs.shuffled_tiles(seed),
             "text of another": inputs.shuffled_text(seed),
+            OTHER_TEXT: inputs.shuffled_text_within_tissues(seed),
         }
     if tiles:
         return {"tiles": inputs, "tiles of another": inputs.shuffled_tiles(seed)}
@@ -164,6 +196,73 @@ def ablations(
     """Return "MODEL: WHAT IT IS TOLD" -> expected profiles, shape (N, genes), for `gene_report`; see `told_less`."""
     given = told_less(inputs, seed=seed)
     return {f"{model.name}: {told}": model.mean(less, n, seed) for model in models for told, less in given.items()}
+
+
+def ablation_report(
+    models: Sequence[ProfileModel],
+    test: Pairs,
+    *,
+    order: NDArray[np.intp],
+    tissues: NDArray[np.str_],
+    n_boot: int = 300,
+    n_permutations: int = 99,
+    seed: int = 0,
+) -> GeneReport:
+    """Correlate what the models make of less, or of something wrong, with the real genes; see `told_less`.
+
+    The numbers "gain_MODEL__TOLD_all" are over what the same model makes of all that there is, on the same resamples.
+    """
+    inputs: Any = test.inputs
+    reports = []
+    for model in models:
+        made = ablations([model], inputs, seed=seed)
+        reports.append(
+            gene_report(
+                test.z,
+                made,
+                genes=test.genes,
+                order=order,
+                groups=test.groups,
+                tissues=tissues,
+                reference=next(iter(made)),
+                tops=(),
+                n_boot=n_boot,
+                n_permutations=n_permutations,
+                seed=seed,
+            )
+        )
+    frames = {
+        rows: pd.concat([getattr(report, rows) for report in reports]) for rows in ("rows", "within_rows", "gain_rows")
+    }
+    return GeneReport(
+        numbers={key: value for report in reports for key, value in report.numbers.items()},
+        labels={key: label for report in reports for key, label in report.labels.items()},
+        table=pd.concat([report.table for report in reports], axis=1),
+        reference="all that there is",
+        unit=reports[0].unit,
+        **frames,
+    )
+
+
+def text_in_words(told: GeneReport, found: GeneReport, models: Sequence[str]) -> str:
+    """Say what the own text adds to the tiles for each model, and for ridge regression; "" where there is no text."""
+    parts = []
+    for model in models:
+        if (lost := told.numbers.get(f"gain_{key_of(f'{model}: {OTHER_TEXT}')}_all")) is None:
+            return ""
+        word = "uses" if lost.high < 0 else "is not shown to use"
+        parts.append(
+            f"{model} {word} the text beside the tiles: with that of another sample of the tissue its correlation "
+            f"changes by {lost.value:.3f} [{lost.low:.3f}, {lost.high:.3f}]"
+        )
+    alone, tiles, both = (
+        found.numbers[f"within_{key_of(name)}_all"].value for name in (RIDGE_TEXT, RIDGE_FEATURES, RIDGE_BOTH)
+    )
+    known = (
+        "the tiles already show what the text tells" if both < tiles + 0.01 else "the text tells more than the tiles show"
+    )
+    parts.append(f"ridge regression reaches {alone:.3f} by the text, {tiles:.3f} by the tiles, {both:.3f} by both: {known}")
+    return "; ".join(parts) + "."
 
 
 def set_charts(report: StructureReport) -> dict[str, tuple[pd.DataFrame, str, float]]:

@@ -32,6 +32,7 @@ from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 
 MADE = "through made tiles"
 CEILING = "from real tiles (ceiling)"
+FOLLOWS, FOLLOWS_NOT = "follows through made tiles", "does not follow through made tiles"
 ALPHA = 0.05
 
 
@@ -59,8 +60,7 @@ class SurvivalReport:
 
     def points(self, x: str = CEILING, y: str = MADE) -> pd.DataFrame:
         """Return r of each quantity by two routes, for `plots.scatter_against`: x, y, group (whether it survives)."""
-        group = np.where(self.table[f"{y}, follows"], "follows through made tiles", "does not")
-        return pd.DataFrame({"x": self.table[x], "y": self.table[y], "group": group}).dropna()
+        return followed(self.table, self.table[x], route=y)
 
     def summary(self, x: str = CEILING, y: str = MADE) -> str:
         """Say in one sentence how much survives, of what could."""
@@ -69,6 +69,12 @@ class SurvivalReport:
             f"{x}: {could.sum()} of {len(could)} follow within tissues; {y}: {does.sum()}, of which {(could & does).sum()} "
             "are among those."
         )
+
+
+def followed(table: pd.DataFrame, x: pd.Series, *, route: str = MADE) -> pd.DataFrame:
+    """Return r of each quantity by another route (`x`) and by `route` of `table`, with whether it follows by the latter."""
+    group = np.where(table[f"{route}, follows"].to_numpy(bool), FOLLOWS, FOLLOWS_NOT)
+    return pd.DataFrame({"x": x, "y": table[route], "group": group}).dropna()
 
 
 def survivors(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from anndata import AnnData
 
 from rnasynth.data.patients import PatientInputs
 from rnasynth.data.transform import Transform
-from rnasynth.evaluation.profiles import baselines, genes, study
+from rnasynth.evaluation.profiles import baselines, genes, pairs, study
 from tests.evaluation.profiles.made import world
 
 GENES = [f"ENSG{number:011d}" for number in range(1, 13)]
@@ -77,6 +78,53 @@ def test_told_less_offers_what_there_is() -> None:
     other = less["tiles of another"]
     assert other.texts == whole.texts
     assert all(mine is not theirs for mine, theirs in zip(whole.bags, other.bags, strict=True))
+
+
+def test_text_is_exchanged_inside_a_tissue() -> None:
+    whole = inputs(tiles=True, text=True)
+    tissues = PatientInputs(whole.sample_ids, whole.bags, whole.texts, ("x", "y", "x", "y", "z"))
+    other = study.told_less(tissues)[study.OTHER_TEXT]
+    assert other.texts == ("text 2", "text 3", "text 0", "text 1", "text 4") and other.bags == tissues.bags
+
+
+def test_what_the_text_adds_is_said_as_it_is() -> None:
+    train, val, test = (world(n, split)[0] for n, split in ((90, "train"), (30, "val"), (40, "test")))
+
+    def real_inputs(part: Any) -> Any:
+        given = part.inputs
+        return replace(part, inputs=PatientInputs(given.sample_ids, given.bags, given.texts, given.tissues))
+
+    train, val, test = (real_inputs(part) for part in (train, val, test))
+    every = (baselines.ridge_features(train, val), baselines.ridge_text(train, val), baselines.ridge_both(train, val))
+    fitted = {model.name: model for model in every}
+    readers = [fitted[baselines.RIDGE_BOTH], fitted[baselines.RIDGE_TEXT]]
+    order = genes.order_by_variance(np.ones(len(test.genes)))
+    told = study.ablation_report(readers, test, order=order, tissues=test.tissues, n_boot=100, n_permutations=9)
+    lost = told.numbers["gain_ridge__text__text_of_another_of_its_tissue_all"]
+    assert lost.high < 0 and set(told.numbers) == set(told.labels)  # who reads the text alone loses it
+    means = {name: fitted[name].mean(test.inputs) for name in (baselines.RIDGE_BOTH, baselines.RIDGE_TEXT)}
+    means[baselines.RIDGE_FEATURES] = fitted[baselines.RIDGE_FEATURES].mean(test.inputs)
+    found = genes.gene_report(
+        test.z, means, genes=test.genes, order=order, groups=test.groups, tissues=test.tissues, n_boot=50, n_permutations=19
+    )
+    said = study.text_in_words(told, found, (baselines.RIDGE_TEXT,))
+    assert "ridge, text uses the text" in said and "the tiles" in said
+    deaf = told.numbers["gain_ridge__features_and_text__tiles_alone_all"]
+    assert deaf.low <= 0.02  # tiles show nearly all that the text tells
+    silent = replace(test, inputs=test.inputs.without_text())
+    without = study.ablation_report(
+        [fitted[baselines.RIDGE_FEATURES]], silent, order=order, tissues=test.tissues, n_boot=20, n_permutations=9
+    )
+    assert study.text_in_words(without, found, (baselines.RIDGE_FEATURES,)) == ""
+
+
+def test_few_samples_are_said_to_be_few() -> None:
+    train, val, test = (world(n, split)[0] for n, split in ((40, "train"), (20, "val"), (30, "test")))
+    whole = study.Study({}, (), train, val, test, transforms()[0], np.arange(60))
+    assert not whole.too_few and whole.in_words() == ""
+    few = replace(whole, test=pairs.take(test, np.arange(6)), left_out=24)
+    assert set(few.strata) == {"all"} and set(whole.strata) == set(test.tissues)
+    assert few.too_few and "24 test samples without tiles" in few.in_words() and "nothing can be concluded" in few.in_words()
 
 
 def report(noise: float) -> genes.GeneReport:

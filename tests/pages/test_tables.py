@@ -60,6 +60,7 @@ def test_a_direction_holds_only_with_its_whole_interval() -> None:
 def test_equal_on_another_cohort_is_judged_by_the_published_value() -> None:
     assert judge(Number(value=0.25), "simulated", direction="equal").kind == "holds"
     assert judge(Number(value=0.35), "simulated", direction="equal").kind == "fails"
+    assert judge(Number(value=0.25, low=0.1, high=0.4), "simulated", direction="equal").kind == "undecided"
 
 
 def test_a_number_that_is_not_there_is_not_attempted_with_its_reason() -> None:

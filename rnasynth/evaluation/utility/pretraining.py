@@ -93,8 +93,8 @@ class PretrainingReport:
     def beside_scratch(self, arm: str, size: int) -> Interval:
         """Return an arm's accuracy with the interval of its paired gain, added to what random weights reach: percent."""
         base, found = self.numbers[f"scratch_{size}_accuracy"].value, self.numbers[f"{arm}_{size}_gain"]
-        ends = [100 * (base + end) for end in (found.value, found.low, found.high)]
-        return Interval(*ends, found.n, f"that of random weights and the paired gain: {found.method}")
+        value, low, high = (100 * (base + end) for end in (found.value, found.low, found.high))
+        return Interval(value, low, high, found.n, f"that of random weights and the paired gain: {found.method}")
 
     @property
     def published(self) -> str:
@@ -104,6 +104,34 @@ class PretrainingReport:
     def gains(self) -> bool:
         """Whether pretraining on the real tiles of the same patients helps anywhere: then the measurement can see a gain."""
         return any(self.numbers[f"simclr_real_{size}_gain"].low > 0 for size in self.sizes)
+
+    def answers(self) -> dict[str, dict[str, Any]]:
+        """Return what answers the published rows, and the ledger of deviations: name -> arguments of `Page.number`."""
+        fewest, most = self.sizes[0], self.sizes[-1]
+        found: dict[str, dict[str, Any]] = {}
+        for name, arm in (("gain_equal_rates", "simclr_made"), ("gain_published_rates", self.published)):
+            key = f"{arm}_{fewest}_gain"
+            found[name] = {"value": self.numbers[key], "label": self.labels[key]}
+        base = 100 * self.numbers[f"scratch_{most}_accuracy"].value
+        for paper, arm in (("rna_gan", "simclr_made"), ("msi", self.published)):
+            words = f"{ARMS[arm]}, {most} real tiles: accuracy, with the interval of its paired gain"
+            given = {"value": self.beside_scratch(arm, most), "unit": "%", "against": base, "label": words}
+            found[f"{paper}_ssl_here"] = {**given, "paper": f"{paper}_ssl_accuracy"}
+            words = f"random weights, {most} real tiles: accuracy"
+            found[f"{paper}_scratch_here"] = {
+                "value": base,
+                "unit": "%",
+                "label": words,
+                "paper": f"{paper}_scratch_accuracy",
+            }
+        for name, (size, gained), paper, words in (
+            ("best_gain", self.best_gain(self.published), "msi_largest_gain", f"{ARMS[self.published]}: largest gain"),
+            ("least_gain", self.worst_gain("classes_made"), "pretraining_helps", f"{ARMS['classes_made']}: least gain"),
+        ):
+            points = Interval(100 * gained.value, 100 * gained.low, 100 * gained.high, gained.n, gained.method)
+            label = f"{words}, at {size} real tiles: accuracy"
+            found[name] = {"value": points, "unit": "points", "label": label, "paper": paper}
+        return found
 
     def note(self) -> str:
         """Say in one paragraph who gained, and whether the controls explain it."""

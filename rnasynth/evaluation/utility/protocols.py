@@ -29,6 +29,8 @@ class Protocol(Config):
     """Shares that are also only left out, with nothing in their place: what the real tiles that stay are worth alone."""
     tiles: int = 5000
     """Training tiles of a fold, real and synthetic together, where tiles are replaced."""
+    replaced_steps: int | None = None
+    """Steps of each training where tiles are replaced; None: as `scratch`."""
     margin: float = 0.05
     """Difference of accuracy that would not matter; "no significant difference" in the papers, where none is stated."""
     per_sample: int = 600
@@ -56,6 +58,7 @@ class Protocol(Config):
         check(self, "shares", self.shares[:1] == (0.0,) and rising and self.shares[-1] <= 1, "0 first, rising, at most 1")
         check(self, "left_out", all(0 < share < 1 for share in self.left_out), "between 0 and 1")
         check(self, "tiles", self.tiles >= 2, "at least 2")
+        check(self, "replaced_steps", self.replaced_steps is None or self.replaced_steps >= 1, "at least 1, or none")
         check(self, "margin", 0 < self.margin < 1, "between 0 and 1")
         check(self, "per_sample", self.per_sample >= 1, "at least 1")
         sizes = self.sizes
@@ -69,6 +72,13 @@ class Protocol(Config):
         networks = {(part.depth, part.width, part.stem) for part in (self.scratch, self.supervised, self.simclr)}
         check(self, "scratch", len(networks) == 1, "one network in all trainings")
         check(self, "scratch", self.scratch.train.patience is None, "no early stopping on the real tiles")
+
+    @property
+    def replacing(self) -> ClassifierConfig:
+        """Network and training where tiles are replaced."""
+        if self.replaced_steps is None:
+            return self.scratch
+        return replace(self.scratch, train=replace(self.scratch.train, steps=self.replaced_steps, epochs=None))
 
     def steps_on_real(self, tiles: int) -> int:
         """Return how many steps a training on so many real tiles takes."""
@@ -94,6 +104,7 @@ def demo() -> Protocol:
     return Protocol(
         folds=3,
         tiles=1200,
+        replaced_steps=90,
         margin=0.1,
         per_sample=24,
         sizes=(50, 150, 450),
@@ -193,10 +204,10 @@ def starting_from(found: Protocol, name: str) -> Protocol:
     if not name:
         return found
     there = load_run(name).config
-    scratch, supervised, simclr = (
-        replace(part, depth=there.depth, width=there.width, stem=there.stem)
-        for part in (found.scratch, found.supervised, found.simclr)
+    scratch, supervised = (
+        replace(part, depth=there.depth, width=there.width, stem=there.stem) for part in (found.scratch, found.supervised)
     )
+    simclr = replace(found.simclr, depth=there.depth, width=there.width, stem=there.stem)
     return replace(found, scratch=replace(scratch, start=name), supervised=supervised, simclr=simclr)
 
 

@@ -25,7 +25,7 @@ from rnasynth.evaluation.utility.learning import learn, named_by
 from rnasynth.evaluation.utility.piles import Pile
 from rnasynth.evaluation.utility.scores import LABELS, Scores
 
-REPLACED, LEFT_OUT, EXCHANGED = "replaced by synthetic", "left out", "replaced, profiles exchanged"
+REPLACED, LEFT_OUT, EXCHANGED = "replaced by synthetic", "left out, nothing instead", "replaced, profiles exchanged"
 KEYS = {REPLACED: "replaced", LEFT_OUT: "left_out", EXCHANGED: "exchanged"}
 ENOUGH_LOST = 0.0  # a control that loses nothing shows nothing: its 90 % interval must lie below this
 
@@ -70,6 +70,20 @@ class ReplacementReport:
             key: test.difference for key, test in self.tests.items() if key.startswith("replaced") and key != "replaced_100"
         }
         return max(found, key=lambda key: max(abs(found[key].low), abs(found[key].high)))
+
+    def answers(self) -> dict[str, dict[str, Any]]:
+        """Return what answers the published row, and the ledger of deviations: name -> arguments of `Page.number`."""
+        widest = self.widest()
+        percent = widest.rsplit("_", 1)[1]
+        words = f"accuracy, {percent} % replaced less all real: of the shares below all the one that may differ most, 90 %"
+        found: dict[str, dict[str, Any]] = {
+            "substitution": {"value": self.tests[widest].difference, "label": words, "paper": "substitution_no_loss"}
+        }
+        if "replaced_75" in self.tests:
+            test = self.tests["replaced_75"]
+            found["substitution_p_difference"] = {"value": test.p_difference, "label": "75 % replaced: p of a difference"}
+            found["substitution_p_equivalence"] = {"value": test.p, "label": "75 % replaced: p of equivalence"}
+        return found
 
     def sees(self) -> bool:
         """Whether tiles of exchanged profiles are seen to do worse: then the measurement can see a loss."""
@@ -126,7 +140,7 @@ def replacement_study(bench: Bench, *, folder: Path | None = None, n_boot: int =
         tested = bench.real.rows(bench.tested(fold))
         for key, pile in _piles(bench, real, made, np.random.default_rng([bench.seed, fold.number])):
             place = None if folder is None else folder / f"{KEYS[key[0]]}-{key[1]}-fold-{fold.number}"
-            system = learn(pile, protocol.scratch, bench.task, seed=bench.training_seed(fold), folder=place)
+            system = learn(pile, protocol.replacing, bench.task, seed=bench.training_seed(fold), folder=place)
             arms.setdefault(key, {})[fold.number] = named_by(system, tested)
     named = {key: bench.named(found) for key, found in arms.items()}
     return _report(bench, named, n_tiles=max(map(len, rows_of.values())), n_boot=n_boot)

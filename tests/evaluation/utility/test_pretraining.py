@@ -42,6 +42,11 @@ def test_the_report_has_every_arm_at_every_size_and_says_what_it_compares(helped
     base, gain = helped.numbers["scratch_40_accuracy"], helped.numbers["simclr_made_40_gain"]
     beside = helped.beside_scratch("simclr_made", 40)
     assert beside.value == pytest.approx(100 * (base.value + gain.value)) and beside.low <= beside.value <= beside.high
+    answers = helped.answers()
+    assert {"msi_ssl_accuracy", "rna_gan_scratch_accuracy", "pretraining_helps"} <= {
+        a.get("paper") for a in answers.values()
+    }
+    assert answers["best_gain"]["value"].value == pytest.approx(100 * helped.best_gain(helped.published)[1].value)
     over = helped.numbers["simclr_made_5_gain"].value - helped.numbers["simclr_real_5_gain"].value
     assert helped.numbers["made_over_real_5"].value == pytest.approx(over)
     assert helped.worst_gain("classes_made")[1].value <= helped.best_gain("classes_made")[1].value

@@ -40,9 +40,8 @@ def test_noise_does_not_replace_anything_and_the_report_draws_what_it_counted(pa
     assert found.n_units == 12 and found.unit == "patients"
     axis = share_curves(found.curve, x_label="share (%)", reference=found.chance, reference_label="chance").axes[0]
     drawn = axis.containers[0].lines[0]
-    np.testing.assert_allclose(
-        drawn.get_ydata(), 100 * found.curve["value"][found.curve["group"] == found.curve["group"][0]]
-    )
+    mine = found.curve[found.curve["group"] == found.curve["group"].iloc[0]]
+    np.testing.assert_allclose(np.asarray(drawn.get_ydata(), float), 100 * mine["value"].to_numpy(float))
     assert axis.get_ylabel().endswith("(%)")
 
 

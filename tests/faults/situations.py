@@ -52,12 +52,12 @@ class Outcome:
 def commands(folder: Path) -> dict[str, list[str]]:
     """Return a working call of each command that writes; `OUT` stands for its output."""
     good, runs = folder / "good", folder / "runs"
-    profiles = ["--expression", f"{good}/profiles.h5ad", "--tiles-per-profile", "60"]
+    profiles = ["--expression", f"{good}/profiles.h5ad", "--tiles-per-profile", "30"]
     return {
         "fetch": ["fetch", f"{good}/files.yaml", "--mirror", f"{good}/mirror", "--to", "OUT"],
         "tile": ["tile", f"{good}/section1.png", f"{good}/section2.png", "--out", "OUT",
                  "--slide-mpp", "0.5", "--tile-px", "32"],
-        "train": ["train", "beta-vae", "--cohort", f"{good}/own/mine.yaml", "--out", "OUT", "--set", "train.epochs=20",
+        "train": ["train", "beta-vae", "--cohort", f"{good}/own/mine.yaml", "--out", "OUT", "--set", "train.epochs=8",
                   "--set", "hidden=[256,128]", "--set", "train.checkpoint_every=5"],
         "generate": ["generate", "--run", f"{runs}/gan", "--out", "OUT", *profiles],
         "generate-profiles": ["generate", "--run", f"{runs}/gemm", "--out", "OUT/made.h5ad", "--clinical",
@@ -186,7 +186,14 @@ def full_disk(stage: Stage, name: str) -> Outcome:
     """A disk of a few hundred kB; then more room, and the same command again."""
     out = stage.folder / "disk" / name
     out.mkdir(parents=True)
-    room = {"generate": "64k", "form": "20k", "generate-profiles": "24k", "analyse": "4k", "train": "200k"}.get(name, ROOM)
+    room = {
+        "generate": "40k",
+        "tile": "100k",
+        "form": "20k",
+        "generate-profiles": "24k",
+        "analyse": "4k",
+        "train": "200k",
+    }.get(name, ROOM)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(out)]
     mounted = os.getuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
     limit = {**FILE_ROOM_BYTES}.get(name, 2000)
@@ -284,7 +291,8 @@ def main() -> None:
         stage = Stage(folder, Path(sys.argv[1]))
         print(f"ready after {time.monotonic() - started:.1f} s", flush=True)
         for situation in all_outcomes(stage):
-            print(json.dumps(asdict(situation())), flush=True)
+            started = time.monotonic()
+            print(json.dumps(asdict(situation()) | {"seconds": round(time.monotonic() - started, 2)}), flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

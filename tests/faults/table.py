@@ -248,9 +248,10 @@ SITUATIONS: tuple[Fault, ...] = (
       for name, (command, what) in _NAMES.items()),
     Fault("fetch", "file of the mirror that may not be read", code=1, words=DENIED, kept=OTHERS,
           situation="fetch-unreadable"),
-    *(Fault(_NAMES[name][0], f"{what} that may not be read", words=DENIED, situation=f"{name}-unreadable")
-      for name, what in (("tile", "slide"), ("generate", "profiles"), ("generate-profiles", "clinical table"),
-                         ("form", "image"), ("analyse", "answers"))),
+    *(Fault(_NAMES[name][0], f"{what} that may not be read", words=(where, "not readable"), situation=f"{name}-unreadable")
+      for name, what, where in (("tile", "slide", "section1.png"), ("generate", "profiles", "profiles.h5ad"),
+                                ("generate-profiles", "clinical table", "clinical.csv"), ("analyse", "answers", "bob.csv"))),
+    Fault("ratings form", "image that may not be read", words=("rate/a/0.png", *DENIED), situation="form-unreadable"),
     *(Fault(command, f"disk full while it writes the {what}", code=1, words=FULL, kept=FINISHED, situation=f"{name}-full")
       for name, (command, what) in _NAMES.items()),
     *(Fault(_NAMES[name][0], "Ctrl-C twice, then SIGTERM (143)", code=130, words=STOPPED, kept=FINISHED,

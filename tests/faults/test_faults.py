@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from rnasynth import cli
+from rnasynth.errors import InputError
 from rnasynth.files import TEMPORARY_SUFFIX
 from tests.faults.table import CALLS, MEMORY_GIB, NOTHING, OTHERS, SITUATIONS, TABLE, THERE, Fault, markdown
 from tests.faults.world import call, files_in, little_memory
@@ -98,3 +100,11 @@ def test_the_books_page_shows_this_table() -> None:
 def test_a_row_that_is_not_tested_would_be_seen() -> None:
     more = (*TABLE, Fault("tile", "a slide of cheese"))
     assert markdown(more) not in PAGE.read_text(encoding="utf-8")
+
+
+def test_a_command_line_that_says_nothing_would_be_seen(
+    small_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "_told", lambda error: None)
+    with pytest.raises(InputError):
+        test_a_wrong_call(CALLS[0], small_world, tmp_path, monkeypatch, capsys)

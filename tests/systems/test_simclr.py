@@ -15,6 +15,7 @@ from rnasynth.engine import SYSTEMS, Noise, TrainConfig, seeded, train
 from rnasynth.errors import InputError
 from rnasynth.features import FeatureNetwork
 from rnasynth.runs import get_or_train
+from rnasynth.runs.run import run_id
 from rnasynth.systems.simclr import SimCLRConfig, SimCLRSystem, TileEncoder, demo, paper
 
 
@@ -104,6 +105,27 @@ def test_it_learns_to_know_a_tile_again_and_with_views_of_strangers_it_does_not(
 def test_presets_and_ranges() -> None:
     assert demo().train.batch_size == 128 and demo().width == 16
     assert paper().depth == 50 and paper().temperature == 0.1 and paper().train.batch_size == 4096  # SimCLR, section 2
-    for field, value in (("temperature", 0.0), ("smallest_crop", 0.0), ("crop_px", 16), ("tile_px", 16), ("width", 0)):
+    for field, value in (
+        ("temperature", 0.0),
+        ("smallest_crop", 0.0),
+        ("crop_px", 16),
+        ("tile_px", 16),
+        ("width", 0),
+        ("momentum", 1.0),
+    ):
         with pytest.raises(InputError, match=field):
             small(**{field: value})
+
+
+def test_the_published_optimiser_can_be_chosen_and_earlier_runs_keep_their_names() -> None:
+    system = SimCLRSystem(small(optimizer="sgd", learning_rate=6e-2, weight_decay=5e-4, warmup=0.0), {"tile_um": 64.0})
+    chosen = system.optimizer("encoder")
+    assert isinstance(chosen, torch.optim.SGD)
+    group = chosen.param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (6e-2, 0.9, 5e-4)
+    system.total_steps = 10
+    assert system.schedule("encoder", 0) == 1.0 and system.schedule("encoder", 9) < 0.05  # cosine, no warm-up
+    assert isinstance(SimCLRSystem(small(), {"tile_um": 64.0}).optimizer("encoder"), torch.optim.AdamW)
+    assert run_id("simclr", small(), "c") == run_id("simclr", small(optimizer="adamw", momentum=0.9, warmup=0.1), "c")
+    assert run_id("simclr", small(), "c") != run_id("simclr", small(optimizer="sgd"), "c")
+    assert not set(SimCLRConfig.added) - set(small().to_dict())

@@ -287,7 +287,8 @@ def api_markdown(modules: list[str]) -> str:
             path = package.joinpath(*name.split(".")[1:])
             source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
             said = (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
-            parts.append(f"- [`{name}`](api/{name}): {escaped(' '.join(said.split()))}")
+            sentence = " ".join(escaped(said.replace("`", "")).split())
+            parts.append(f"- [`{name}`](api/{name})" + (f": {sentence}" if sentence else ""))
         parts.append("")
     return "\n".join(parts)
 

@@ -22,7 +22,7 @@ KINDS = {  # of a verdict, in the order of the tables -> what it says, for the h
     "not attempted": "not attempted",
 }
 SYSTEMS = {"rna-gan": "RNA-GAN", "rna-cdm": "RNA-CDM", "gemm-gan": "GeMM-GAN"}  # as the published rows name them
-COLUMNS = ("system", "kind", "claim", "published", "here", "verdict", "page", "converged")
+COLUMNS = ("system", "kind", "claim", "verdict", "here", "published", "page", "converged")
 
 
 def collect(pages: Iterable[str], folder: Path) -> pd.DataFrame:
@@ -35,8 +35,8 @@ def collect(pages: Iterable[str], folder: Path) -> pd.DataFrame:
 
     Returns
     -------
-    Columns system (as `SYSTEMS` names it), kind, claim (with where the paper says it), published, here (with its interval,
-    "" where nothing was measured), verdict, page, converged (False where the page says that its own proof failed).
+    Columns system (as `SYSTEMS` names it), kind, claim (with where the paper says it), verdict, here (with its interval, ""
+    where nothing was measured), published, page, converged (False where the page says that its own proof failed).
     """
     rows = []
     for name in pages:
@@ -77,17 +77,8 @@ def markdown(pages: Iterable[str], folder: Path, *, cohort: str) -> str:
 def _row(verdict: Mapping[str, Any], page: str, converged: bool) -> tuple[Any, ...]:
     paper, _, where = verdict["paper"].partition(", ")
     claim = verdict["quantity"] + (f" ({where})" if where else "")
-    here = verdict.get("here", "")
-    return (
-        SYSTEMS.get(paper, paper),
-        verdict["kind"],
-        claim,
-        verdict["published"],
-        here,
-        verdict["verdict"],
-        page,
-        converged,
-    )
+    said = (verdict["verdict"], verdict.get("here", ""), verdict["published"])
+    return (SYSTEMS.get(paper, paper), verdict["kind"], claim, *said, page, converged)
 
 
 def _counts(table: pd.DataFrame) -> str:

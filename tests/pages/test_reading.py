@@ -62,6 +62,8 @@ def test_verdicts_stand_by_system_and_kind_with_their_page(tmp_path: Path) -> No
     table = reproduction.collect(["07_a", "08_c", "09_b", "10_never_ran"], tmp_path)
     assert list(table["kind"]) == ["reproduced", "holds", "fails", "not attempted", "holds"]
     assert list(table["system"]) == ["RNA-GAN"] * 4 + ["RNA-CDM"]
+    first = table.iloc[0]
+    assert (first["verdict"], first["here"], first["published"]) == ("reproduced", "1 (0.5 to 2) %", "2 % (gtex)")
     text = reproduction.markdown(["07_a", "08_c", "09_b"], tmp_path, cohort="simulated")
     assert "[07](notebooks/07_a) (not converged)" in text and "[09](notebooks/09_b)" in text
     assert "1 (0.5 to 2) %" in text and "2 % (gtex)" in text and "a gain (Figure 2)" in text and r"b\|ar" in text

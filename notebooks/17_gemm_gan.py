@@ -12,7 +12,7 @@
 #   question: Can tiles and text give the profile back?
 #   cohorts: [simulated, her2st, tcga-tiles]
 #   needs: [03_tiles, 04_beta_vae]
-#   demo_seconds: 75
+#   demo_seconds: 80
 # ---
 
 # %% [markdown]
@@ -39,7 +39,6 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/17_g
 from rnasynth import plots
 from rnasynth.evaluation.profiles import baselines, coverage, genes, mark, study
 from rnasynth.evaluation.profiles.noise import with_noise
-from rnasynth.evaluation.profiles.structure import structure_report
 from rnasynth.evaluation.profiles.utility import utility_report
 from rnasynth.pages import Page
 from rnasynth.plots import profiles as profile_plots
@@ -58,14 +57,15 @@ page = Page.open("17_gemm_gan", preset=preset, cohort=cohort, seed=seed, out=out
 # %%
 everything = page.load()
 data = mark.best_measured(everything)  # of spots the 1,000 genes that can be judged; of other cohorts all
-names = ("gemm-flow", "gemm-gan", "profile-wgan-label", "profile-cvae", "profile-wgan")
+readers = ("gemm-flow", "gemm-gan")
+names = (*readers, "profile-wgan-label", "profile-cvae", "profile-wgan")
 runs = {name: train_preset(name, data, preset, overrides=[f"train.seed={seed}"]) for name in names}
 compared = study.prepare(runs, data, seed=seed)
-if said := compared.in_words():
+for said in compared.remarks():
     page.note(said)
 train, val, test = compared.train, compared.val, compared.test
 ridge = baselines.RIDGE_BOTH if baselines.RIDGE_BOTH in compared.models else baselines.RIDGE_FEATURES
-many = {"tissues": compared.strata, "groups": test.groups, "genes": test.genes, "n_boot": n_boot, "seed": seed}
+many = {"groups": test.groups, "genes": test.genes, "n_boot": n_boot, "seed": seed}
 page.figure(
     plots.curves(study.training_curves(runs), x_label="step"),
     "training",
@@ -82,7 +82,9 @@ page.figure(
 
 # %%
 means = compared.means(seed=seed)
-found = genes.gene_report(test.z, means, order=compared.order, reference=baselines.LABEL_MEAN, n_permutations=199, **many)
+found = genes.gene_report(
+    test.z, means, order=compared.order, tissues=compared.strata, reference=baselines.LABEL_MEAN, n_permutations=199, **many
+)
 page.report(found)
 page.figure(
     profile_plots.gene_ranks({"mean r over samples": found.curves(inside=False), "mean r within tissues": found.curves()}),
@@ -101,8 +103,8 @@ page.figure(
 )
 page.table(found.summary(), caption="Mean correlation of genes, 95 % intervals, order of the genes fixed beforehand")
 if not compared.too_few:
-    page.note(study.genes_in_words(found, ("gemm-flow", "gemm-gan"), control=ridge))
-for name in ("gemm-flow", "gemm-gan"):
+    page.note(study.genes_in_words(found, readers, control=ridge))
+for name in readers:
     if not study.beats_the_label(found, name):
         page.not_converged(f"{name} is not shown to say more of a gene than the tissue's name does")
 
@@ -113,8 +115,7 @@ for name in ("gemm-flow", "gemm-gan"):
 # tiles, or text, what these tell must be lost.
 
 # %%
-read = [compared.models[name] for name in ("gemm-flow", "gemm-gan")]
-ablated = study.ablation_report(read, test, order=compared.order, tissues=compared.strata, n_boot=n_boot, seed=seed)
+ablated = study.ablation_report(compared, readers, n_boot=n_boot, seed=seed)
 page.report(ablated)
 page.figure(
     plots.intervals(ablated.within_rows, x_label="mean correlation within tissues", reference=0.0, reference_label="none"),
@@ -123,9 +124,8 @@ page.figure(
     alt="Points with intervals, one row a model and what it was told.",
     n=f"{len(test)} test samples",
 )
-said = study.text_in_words(ablated, found, ("gemm-flow", "gemm-gan"))
-if said and not compared.too_few:
-    page.note(said)
+if baselines.RIDGE_TEXT in compared.models and not compared.too_few:
+    page.note(study.text_in_words(ablated, found, readers))
 
 # %% [markdown]
 # ## Against a mark on real tissue
@@ -136,14 +136,12 @@ if said and not compared.too_few:
 
 # %%
 if mark.has_places(everything.profiles.obs):
-    marked = mark.mark_report(everything, compared, models=("gemm-flow", "gemm-gan"), n_boot=n_boot, seed=seed)
+    marked = mark.mark_report(everything, compared, models=readers, n_boot=n_boot, seed=seed)
     page.report(marked)
     page.figure(
         profile_plots.beside_marks(marked.panels()),
         "mark",
-        caption=f"The best measured genes on unseen spots. Circles: 95 % intervals over {marked.unit} (for another "
-        "spot's, over shuffles). Squares: mean and range of sections held out in turn; trained generators, which would have "
-        "to be trained anew for each, are left out. Dashed: the mark.",
+        caption=marked.caption(),
         alt="Three panels of points with intervals, one row a model or control, one panel a set of genes.",
         n=f"{len(test)} test spots",
     )
@@ -159,18 +157,12 @@ if mark.has_places(everything.profiles.obs):
 
 # %%
 drawn = compared.draws((*names, ridge, baselines.LABEL_MEAN), test, draws, seed=seed)
-if compared.too_few:
-    page.note(study.TOO_FEW)
-else:
+if not compared.too_few:
     single = {name: values[:, 0] for name, values in drawn.items()}
-    whole = structure_report(
-        train.z, test.z, single, groups_train=train.groups, groups=test.groups, tissues_train=train.tissues,
-        tissues=test.tissues, columns=compared.by_variance, n_boot=n_boot // 3, seed=seed,
-    )  # fmt: skip
+    whole = study.as_sets(compared, single, n_boot=n_boot // 3, seed=seed)
     page.report(whole)
-    shown = {"real (test)": test.z, **{name: single[name] for name in ("gemm-gan", "gemm-flow", ridge)}}
     page.figure(
-        profile_plots.gene_correlations({name: values[:, compared.by_variance] for name, values in shown.items()}),
+        profile_plots.gene_correlations(study.most_variable(compared, single, (*readers, ridge))),
         "correlations",
         caption="Correlations between the most variable genes, clustered by the real ones.",
         alt="Heat maps of gene-gene correlations, real beside made.",
@@ -203,11 +195,8 @@ else:
 # %%
 uncertain = {name: drawn[name] for name in ("gemm-flow", "gemm-gan", "profile-wgan-label", "profile-cvae", ridge)}
 uncertain["gemm-gan + noise"] = with_noise(compared.models["gemm-gan"], val, seed=seed).sample(test.inputs, draws, seed)
-reference = baselines.MEAN_PROFILE
-uncertain |= compared.draws([reference], test, draws, seed=seed)
-sure = coverage.coverage_report(
-    test.z, uncertain, genes=test.genes, groups=test.groups, reference=reference, n_boot=n_boot, seed=seed
-)
+uncertain |= compared.draws([baselines.MEAN_PROFILE], test, draws, seed=seed)
+sure = coverage.coverage_report(test.z, uncertain, reference=baselines.MEAN_PROFILE, **many)
 page.report(sure)
 page.figure(
     profile_plots.calibration(sure.curves),
@@ -217,7 +206,9 @@ page.figure(
     n=f"{len(test)} test samples, {draws} draws each",
 )
 page.figure(
-    plots.intervals(sure.skill_rows, x_label=f"share of the error of draws by {reference} that is saved", reference=0.0),
+    plots.intervals(
+        sure.skill_rows, x_label=f"share of the error of draws by {sure.reference} that is saved", reference=0.0
+    ),
     "skill",
     caption=f"What knowing the sample saves, against drawn training profiles; 95 % intervals over {sure.unit}.",
     alt="Points with intervals, one row a model, one marker a score.",
@@ -234,21 +225,14 @@ page.table(sure.table, caption="Coverage of intervals, CRPS and skill")
 
 # %%
 because = study.TOO_FEW
-if compared.too_few:
-    page.note(study.TOO_FEW)
-else:
+if not compared.too_few:
     made = compared.draws((*names, baselines.LABEL_MEAN), train, 2, seed=seed)
     useful = utility_report(train, test, made, controls=("gemm-flow", baselines.LABEL_MEAN), n_boot=n_boot, seed=seed)
     page.report(useful)
-    page.number(
-        "gemm_gan_gain",
-        study.in_percent(useful.numbers["gain_gemm_gan"]),
-        unit="%",
-        label=f"accuracy by GeMM-GAN's profiles over that by the best other model ({useful.rival['gemm-gan']})",
-    )
-    x_label = "accuracy on real test samples"
+    label = f"accuracy by GeMM-GAN's profiles over that by the best other model ({useful.rival['gemm-gan']})"
+    page.number("gemm_gan_gain", study.in_percent(useful.numbers["gain_gemm_gan"]), unit="%", label=label)
     page.figure(
-        plots.intervals(useful.rows, x_label=x_label, reference=useful.chance, reference_label="always the same"),
+        plots.intervals(useful.rows, x_label="accuracy", reference=useful.chance, reference_label="always the same"),
         "utility",
         caption=f"Tissue of real test samples by classifiers of made profiles; 95 % intervals over {useful.unit}.",
         alt="Points with intervals, one row a training set, one marker a classifier.",

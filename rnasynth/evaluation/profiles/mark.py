@@ -74,6 +74,14 @@ class MarkReport:
     first: str
     unit: str
 
+    def caption(self) -> str:
+        """Say what the figure of `panels` shows."""
+        return (
+            f"The best measured genes on unseen spots. Circles: 95 % intervals over {self.unit} (for another spot's, over "
+            "shuffles). Squares: mean and range of sections held out in turn; trained generators, which would have to be "
+            "trained anew for each, are left out. Dashed: the mark."
+        )
+
     def panels(self) -> dict[str, tuple[pd.DataFrame, float | None]]:
         """Return set of genes -> (rows, `group` the unit in words; the mark or None), for `plots.profiles.beside_marks`."""
         every = pd.concat(

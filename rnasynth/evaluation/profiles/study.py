@@ -24,7 +24,7 @@ from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.profiles.baselines import RIDGE_BOTH, RIDGE_FEATURES, RIDGE_TEXT, fit_baselines
 from rnasynth.evaluation.profiles.genes import GeneReport, gene_report, order_by_validation
 from rnasynth.evaluation.profiles.pairs import Pairs, ProfileModel, check_disjoint, pair, take
-from rnasynth.evaluation.profiles.structure import StructureReport
+from rnasynth.evaluation.profiles.structure import StructureReport, structure_report
 from rnasynth.evaluation.stats import Interval
 
 BOTH = "tiles and text"
@@ -101,17 +101,18 @@ class Study:
         """Return the genes from the most variable to the least, by training samples."""
         return np.argsort(-np.square(self.transform.sd.astype(np.float64)), kind="stable")
 
-    def in_words(self) -> str:
-        """Say how many samples are judged, and whether they are too few for any conclusion; "" where all is well."""
+    def remarks(self) -> list[str]:
+        """Say how many samples are judged where not all are, and whether they are too few for any conclusion."""
         said = []
         if self.left_out:
             said.append(f"{self.left_out} test samples without tiles are not judged, {len(self.test)} with tiles are.")
         if self.too_few:
             said.append(
                 f"**{len(self.test)} samples are too few: nothing can be concluded from this page.** "
-                "It shows that the way is open for such data. Tissues are taken together, as most have one sample or none."
+                "It shows that the way is open for such data. Tissues are taken together, as most have one sample or none; "
+                "sets of profiles, and classifiers trained on them, are not compared."
             )
-        return " ".join(said)
+        return said
 
     @property
     def strata(self) -> NDArray[np.str_]:
@@ -199,31 +200,25 @@ def ablations(
 
 
 def ablation_report(
-    models: Sequence[ProfileModel],
-    test: Pairs,
-    *,
-    order: NDArray[np.intp],
-    tissues: NDArray[np.str_],
-    n_boot: int = 300,
-    n_permutations: int = 99,
-    seed: int = 0,
+    compared: Study, models: Sequence[str], *, n_boot: int = 300, n_permutations: int = 99, seed: int = 0
 ) -> GeneReport:
-    """Correlate what the models make of less, or of something wrong, with the real genes; see `told_less`.
+    """Correlate what models make of less, or of something wrong, with the real genes; see `told_less`.
 
     The numbers "gain_MODEL__TOLD_all" are over what the same model makes of all that there is, on the same resamples.
     """
+    test = compared.test
     inputs: Any = test.inputs
     reports = []
-    for model in models:
-        made = ablations([model], inputs, seed=seed)
+    for name in models:
+        made = ablations([compared.models[name]], inputs, seed=seed)
         reports.append(
             gene_report(
                 test.z,
                 made,
                 genes=test.genes,
-                order=order,
+                order=compared.order,
                 groups=test.groups,
-                tissues=tissues,
+                tissues=compared.strata,
                 reference=next(iter(made)),
                 tops=(),
                 n_boot=n_boot,
@@ -263,6 +258,29 @@ def text_in_words(told: GeneReport, found: GeneReport, models: Sequence[str]) ->
     )
     parts.append(f"ridge regression reaches {alone:.3f} by the text, {tiles:.3f} by the tiles, {both:.3f} by both: {known}")
     return "; ".join(parts) + "."
+
+
+def as_sets(compared: Study, made: Mapping[str, NDArray[Any]], *, n_boot: int = 100, seed: int = 0) -> StructureReport:
+    """Compare made profiles of the test samples as sets; see `structure.structure_report`."""
+    train, test = compared.train, compared.test
+    return structure_report(
+        train.z,
+        test.z,
+        made,
+        groups_train=train.groups,
+        groups=test.groups,
+        tissues_train=train.tissues,
+        tissues=test.tissues,
+        columns=compared.by_variance,
+        n_boot=n_boot,
+        seed=seed,
+    )
+
+
+def most_variable(compared: Study, made: Mapping[str, NDArray[Any]], names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Return the real test profiles and some made ones, genes from the most variable in training to the least."""
+    shown = {"real (test)": compared.test.z, **{name: made[name] for name in names}}
+    return {name: values[:, compared.by_variance] for name, values in shown.items()}
 
 
 def set_charts(report: StructureReport) -> dict[str, tuple[pd.DataFrame, str, float]]:

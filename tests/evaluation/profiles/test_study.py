@@ -97,9 +97,10 @@ def test_what_the_text_adds_is_said_as_it_is() -> None:
     train, val, test = (real_inputs(part) for part in (train, val, test))
     every = (baselines.ridge_features(train, val), baselines.ridge_text(train, val), baselines.ridge_both(train, val))
     fitted = {model.name: model for model in every}
-    readers = [fitted[baselines.RIDGE_BOTH], fitted[baselines.RIDGE_TEXT]]
     order = genes.order_by_variance(np.ones(len(test.genes)))
-    told = study.ablation_report(readers, test, order=order, tissues=test.tissues, n_boot=100, n_permutations=9)
+    names = (baselines.RIDGE_BOTH, baselines.RIDGE_TEXT)
+    whole = study.Study(fitted, (), train, val, test, transforms()[0], order)
+    told = study.ablation_report(whole, names, n_boot=100, n_permutations=9)
     lost = told.numbers["gain_ridge__text__text_of_another_of_its_tissue_all"]
     assert lost.high < 0 and set(told.numbers) == set(told.labels)  # who reads the text alone loses it
     means = {name: fitted[name].mean(test.inputs) for name in (baselines.RIDGE_BOTH, baselines.RIDGE_TEXT)}
@@ -112,19 +113,18 @@ def test_what_the_text_adds_is_said_as_it_is() -> None:
     deaf = told.numbers["gain_ridge__features_and_text__tiles_alone_all"]
     assert deaf.low <= 0.02  # tiles show nearly all that the text tells
     silent = replace(test, inputs=test.inputs.without_text())
-    without = study.ablation_report(
-        [fitted[baselines.RIDGE_FEATURES]], silent, order=order, tissues=test.tissues, n_boot=20, n_permutations=9
-    )
+    without = study.ablation_report(replace(whole, test=silent), (baselines.RIDGE_FEATURES,), n_boot=20, n_permutations=9)
     assert study.text_in_words(without, found, (baselines.RIDGE_FEATURES,)) == ""
 
 
 def test_few_samples_are_said_to_be_few() -> None:
     train, val, test = (world(n, split)[0] for n, split in ((40, "train"), (20, "val"), (30, "test")))
     whole = study.Study({}, (), train, val, test, transforms()[0], np.arange(60))
-    assert not whole.too_few and whole.in_words() == ""
+    assert not whole.too_few and whole.remarks() == []
     few = replace(whole, test=pairs.take(test, np.arange(6)), left_out=24)
     assert set(few.strata) == {"all"} and set(whole.strata) == set(test.tissues)
-    assert few.too_few and "24 test samples without tiles" in few.in_words() and "nothing can be concluded" in few.in_words()
+    said = " ".join(few.remarks())
+    assert few.too_few and "24 test samples without tiles" in said and "nothing can be concluded" in said
 
 
 def report(noise: float) -> genes.GeneReport:

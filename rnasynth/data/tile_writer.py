@@ -15,6 +15,8 @@ import json
 import math
 import os
 import re
+import resource
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,7 @@ from rnasynth.data.pixels import Quality, encode, mean_optical_density
 from rnasynth.errors import InputError, StoreError
 
 FORMAT = 1
+PAGE_BYTES = 4096  # of an LMDB
 COMMIT_EVERY = 256  # coordinates a transaction
 INITIAL_MAP_BYTES = 1 << 26  # address space of a new LMDB; doubled when it is full
 PARTIAL_SUFFIX = ".partial"
@@ -203,9 +206,9 @@ class TileWriter:
             raise StoreError(f"slide {self.slide_id}", found="its writer is closed")
         try:
             _commit(self._env, puts)
-        except lmdb.DiskError as error:  # no room: nothing is damaged, what was committed stands
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder)) from error
         except lmdb.Error as error:
+            if _no_room(self._folder, puts):  # nothing is damaged, what was committed stands
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder)) from error
             raise damaged(self._folder, error) from error
         checksum = None if self._hash is None else self._hash.copy()
         if checksum is not None:
@@ -268,6 +271,14 @@ def _commit(env: lmdb.Environment, puts: Sequence[tuple[bytes, bytes]]) -> None:
             return
         except lmdb.MapFullError:
             env.set_mapsize(2 * env.info()["map_size"])
+
+
+def _no_room(folder: Path, puts: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a transaction failed for want of room: LMDB calls that an input or output error, as any other."""
+    needed = sum(len(value) + PAGE_BYTES for _, value in puts)
+    largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    limited = largest != resource.RLIM_INFINITY and (folder / "data.mdb").stat().st_size + needed > largest
+    return limited or shutil.disk_usage(folder).free < needed
 
 
 def _stored_rows(transaction: lmdb.Transaction) -> list[dict[str, Any]]:
@@ -354,7 +365,11 @@ def take_lock(store: Path, name: str) -> int:
             fix="wait for it or stop it",
         ) from None
     os.ftruncate(handle, 0)
-    os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
+    try:
+        os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
+    except OSError as error:  # it does not name the file by itself
+        os.close(handle)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return handle
 
 

@@ -252,7 +252,8 @@ SITUATIONS: tuple[Fault, ...] = (
       for name, what, where in (("tile", "slide", "section1.png"), ("generate", "profiles", "profiles.h5ad"),
                                 ("generate-profiles", "clinical table", "clinical.csv"), ("analyse", "answers", "bob.csv"))),
     Fault("ratings form", "image that may not be read", words=("rate/a/0.png", *DENIED), situation="form-unreadable"),
-    *(Fault(command, f"disk full while it writes the {what}", code=1, words=FULL, kept=FINISHED, situation=f"{name}-full")
+    *(Fault(command, f"disk full while it writes the {what}", code=1, kept=FINISHED, situation=f"{name}-full",
+            words=(*FULL, "section1.partial") if name == "tile" else FULL)
       for name, (command, what) in _NAMES.items()),
     *(Fault(_NAMES[name][0], "Ctrl-C twice, then SIGTERM (143)", code=130, words=STOPPED, kept=FINISHED,
             situation=f"{name}-interrupted") for name in ("tile", "train", "generate")),

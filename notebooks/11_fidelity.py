@@ -11,7 +11,7 @@
 # rnasynth:
 #   question: How near are the tiles to real ones, and are any copies?
 #   cohorts: [simulated, her2st]
-#   needs: [07_rna_gan]
+#   needs: [07_rna_gan, 08_external_cohort, 09_rna_cdm]
 #   demo_seconds: 75
 # ---
 
@@ -22,7 +22,7 @@
 #
 # **What you will see.** Distances of generated tiles to training tiles and to held-out ones, per tissue and in total, by two
 # feature networks, always beside real tiles of other patients, which are the floor; how the distance depends on the number
-# of tiles; precision, recall, density and coverage; and the training tile nearest to each generated one.
+# of tiles; precision, recall, density and coverage; an Inception Score; and the training tile nearest to each generated one.
 #
 # **Cost.** A minute and a half on two cores in `demo`, where the generators are trained already.
 
@@ -30,9 +30,9 @@
 preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training, of the noise and of the draws
-systems: str = "rna-gan,label-gan"  # generators to compare, by name, with commas
+systems: str = "rna-gan,cdm-base"  # generators to compare, by name, with commas
 sampling_seeds: int = 3  # sets of tiles that each generator makes, each from other noise
-tiles_per_profile: int = 0  # generated tiles a held-out profile; 0: as many as a held-out sample has real ones
+tiles_per_profile: int = 8  # generated tiles a held-out profile at most; 0: as many as a held-out sample has real ones
 networks: str = "stain-texture,simclr-her2st"  # feature networks; a .safetensors file is Inception's converted weights
 pairs: int = 6  # pairs of tile and nearest training tile to show
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/11_fidelity
@@ -40,9 +40,11 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/11_f
 # %% tags=["resolve"]
 from rnasynth import plots
 from rnasynth.evaluation.fidelity import map as fidelity_map
+from rnasynth.evaluation.fidelity import score as fidelity_score
 from rnasynth.evaluation.fidelity import sets as fidelity_sets
 from rnasynth.evaluation.fidelity import study as fidelity_study
 from rnasynth.evaluation.fidelity.reference import Reference
+from rnasynth.evaluation.utility import cohorts as utility_cohorts
 from rnasynth.features.networks import feature_network, preprocessing_of
 from rnasynth.pages import Page
 from rnasynth.plots.fidelity import tile_pairs
@@ -65,29 +67,24 @@ page = Page.open(
 # ## Tiles, real and generated
 #
 # Every generator makes tiles from the profiles of held-out patients, several times from other noise. Real tiles are averaged
-# to the generator's pixel size. Where the generators were trained on tiles of one stain, all sets are brought to it, or the
-# stain would be what is measured.
+# to the smallest pixel size among the generators. Where one of these was trained on tiles of one stain, all sets are brought
+# to it, or the stain would be what is measured (how well another one draws the patients' stains is then not judged here).
 
 # %%
 data = page.load()
 runs = {name: train_preset(name, data, preset, overrides=[f"train.seed={seed}"]) for name in systems.split(",")}
 models = {name: run.load() for name, run in runs.items()}
-px, restained = min(model.px for model in models.values()), all(run.config.same_stain for run in runs.values())
+px, restained = min(model.px for model in models.values()), any(run.config.same_stain for run in runs.values())
 judges = [feature_network(name) for name in networks.split(",")]
 names = [judge.name for judge in judges]
-train, test = (fidelity_sets.real_tiles(data, split, judges, px=px, restained=restained) for split in ("train", "test"))
-profiles = data.only("test").profiles
-profiles = profiles[profiles.obs["sample_id"].astype(str).isin(test.samples).to_numpy()].copy()
-each = tiles_per_profile or max(1, round(len(test) / profiles.n_obs))
-generated = {
-    name: [
-        fidelity_sets.generated_tiles(
-            model, profiles, judges, tiles_per_profile=each, restained=restained, seed=seed + number, name=name
-        )
-        for number in range(sampling_seeds)
-    ]
-    for name, model in models.items()
-}
+choice = [*utility_cohorts.classifier_choice(data), f"tile_px={px}", f"same_stain={str(restained).lower()}"]
+runs["tile-classifier"] = train_preset("tile-classifier", data, preset, overrides=[f"train.seed={seed}", *choice])
+answers = fidelity_score.Answers(runs["tile-classifier"].load())
+seen_by = [*judges, answers]
+train, test = (fidelity_sets.real_tiles(data, split, seen_by, px=px, restained=restained) for split in ("train", "test"))
+profiles, generated = fidelity_sets.generated_sets(
+    models, data, test, seen_by, most=tiles_per_profile, seeds=sampling_seeds, restained=restained, px=px, seed=seed
+)
 n = f"{len(train)} training and {len(test)} held-out real tiles, {len(next(iter(generated.values()))[0])} generated a seed"
 
 # %% [markdown]
@@ -159,31 +156,51 @@ for number, network in enumerate(names):
     )
 
 # %% [markdown]
+# ## Inception Score
+#
+# Sure answers and all classes hit: the score of {cite}`salimans2016`, which looks at no real tile. The judge is a classifier
+# as page 08 has it, trained on real tiles of training patients at this pixel size and stain, so that the number compares
+# with no published one; Inception's own is beside it where its weights are among the `networks`.
+
+# %%
+scored = fidelity_score.scores(test, generated, fidelity_score.judges_of(judges, answers), seed=seed)
+for name, label, row in fidelity_score.keyed(scored):
+    page.number(name, row.pop("value"), label=label, **row)
+page.figure(
+    plots.intervals(scored, x_label=f"Inception Score (1 to {answers.dim} by {fidelity_score.OWN})"),
+    "score",
+    caption="Inception Score, 95 % intervals over patients (over tiles where there are fewer than three). One tissue alone: "
+    "what a generator would get that made one kind of tile only.",
+    alt="Points with intervals, one marker a generator, one for held-out real tiles and one for those of one tissue.",
+    n=n,
+)
+page.note(fidelity_score.score_note(scored, answers.dim))
+
+# %% [markdown]
 # ## Copies?
 #
 # A copy is nearer to one training tile than 99 % of held-out real tiles are to theirs, and that training tile stands out as
 # much against the nearest of any other patient. Pixels are compared at 16 px, in all ways to flip and turn a tile.
 
 # %%
-reports = {"pixels": fidelity_study.copies(train, test, generated, seed=seed)}
-reports |= {network: fidelity_study.copies(train, test, generated, network, seed=seed) for network in names}
-for number, (space, found) in enumerate(reports.items()):
-    for name, interval in found.numbers.items():
-        page.number(f"{name}_{('pixels', *names)[number].split('-')[0]}", interval, label=f"{found.labels[name]} ({space})")
-    page.table(found.table, caption=f"Nearest training tiles, distances of {space}; 95 % intervals over patients or tiles")
+found = fidelity_study.copies(train, test, generated, seed=seed)
+reports = {"pixels": found, **{name: fidelity_study.copies(train, test, generated, name, seed=seed) for name in names}}
+for space, report in reports.items():
+    for name, interval in report.numbers.items():
+        page.number(f"{name}_{space.split('-')[0]}", interval, label=f"{report.labels[name]} ({space})")
+    page.table(report.table, caption=f"Nearest training tiles, distances of {space}; 95 % intervals over patients or tiles")
 page.figure(
-    plots.box_by_group(reports["pixels"].distances, x_label="distance to the nearest training tile (pixels)"),
+    plots.box_by_group(found.distances, x_label="distance to the nearest training tile (pixels)"),
     "nearest",
     caption="Distance of each tile to its nearest training tile in pixels: median, quartiles, 5 and 95 %.",
     alt="Box plots of distances, one a generator, held-out real tiles first.",
     n=n,
 )
-found = reports["pixels"]
 shown = fidelity_sets.closest_pairs(
     data, profiles, train, test, models, generated, found, count=pairs, px=px, restained=restained, seed=seed
 )
 page.figure(
-    tile_pairs(shown, mpp_um=float(next(iter(models.values())).mpp_um)),
+    tile_pairs(shown, mpp_um=data.tile_mpp(px)),
     "pairs",
     caption="The tiles of each set that are most like a copy, above the training tile nearest in pixels (which may have to "
     f"be flipped or turned). Above each: its distance over that of the next patient's nearest; a copy lies below "
@@ -214,14 +231,9 @@ for by in ("tissue", "patient"):
         alt="Scatter plots on one map: held-out real tiles, then the tiles of each generator.",
         n=n,
     )
-mpp_um = float(next(iter(models.values())).mpp_um)
-facts = {"tile_px": px, "mpp_um": mpp_um, "cohort": data.name, "store": data.tiles.fingerprint(), "restained": restained}
-for number, judge in enumerate(judges):
-    reference = Reference.of(test.features[judge.name], judge, split="test", **facts)
-    reference.save(page.folder / f"reference_{number + 1}.safetensors")
-    page.note(
-        f"Statistics of the held-out tiles, to compare with: id {reference.id} ({judge.name}, {reference.facts.n} tiles)."
-    )
+facts = {"tile_px": px, "mpp_um": data.tile_mpp(px), "restained": restained, "cohort": data.name, "split": "test"}
+for reference in Reference.save_all(test.features, judges, page.folder, store=data.tiles.fingerprint(), **facts):
+    page.note(f"Statistics of the held-out tiles, to compare with: id {reference.id} ({reference.facts.network}).")
 page.verdicts(fidelity_study.not_attempted())
 
 # %% [markdown]
@@ -234,6 +246,7 @@ page.verdicts(fidelity_study.not_attempted())
 #
 # ## Limits
 #
+# - The Inception Score here is by our own classifier, which was trained on the same patients' tiles as the generators.
 # - One training seed; the range over sampling seeds leaves out how much another training would change.
 # - At 32 px there is little that a copy could be known by, and the embedded network was written for these cohorts' kind of
 #   tissue. The published distances are by Inception with ImageNet's weights, which a user has to bring (`networks`).

@@ -11,7 +11,7 @@
 # rnasynth:
 #   question: Are the right cells there, in the right numbers?
 #   cohorts: [simulated, her2st]
-#   needs: [07_rna_gan]
+#   needs: [07_rna_gan, 09_rna_cdm]
 #   demo_seconds: 60
 # ---
 
@@ -31,7 +31,7 @@
 preset: str = "demo"  # demo, gpu or paper
 cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training, of the noise and of resampling
-system: str = "rna-gan"  # which system makes the tiles
+systems: str = "rna-gan,cdm-base"  # generators to judge, by name, with commas
 tiles_per_profile: int = 4  # tiles a held-out sample, generated and (at most) real
 max_profiles: int = 120  # held-out samples at most
 margin: float = 10.0  # percentage points: a smaller difference of two means does not matter; stated before the run
@@ -43,6 +43,7 @@ from rnasynth import plots
 from rnasynth.data.papers import read_papers
 from rnasynth.evaluation.cells import report as nuclei_report
 from rnasynth.evaluation.cells import study as cells
+from rnasynth.evaluation.cells import tables as cell_tables
 from rnasynth.evaluation.cells import truth as nuclei_truth
 from rnasynth.evaluation.cells.models import WatershedNuclei, default_nuclei
 from rnasynth.pages import Page
@@ -55,7 +56,7 @@ page = Page.open(
     cohort=cohort,
     seed=seed,
     out=out,
-    system=system,
+    systems=systems,
     tiles_per_profile=tiles_per_profile,
     max_profiles=max_profiles,
     margin=margin,
@@ -121,74 +122,74 @@ for report in reports:
 # %% [markdown]
 # ## Real and generated tiles
 #
-# Three sets of tiles of the same held-out samples: real ones (on the simulated cohort: the simulator's), the same tiles at
-# the generator's pixel size, and tiles generated from the samples' RNA. Each is brought to the model's magnification.
+# Sets of tiles of the same held-out samples: real ones (on the simulated cohort: the simulator's), the same tiles at the
+# generator's pixel size, and tiles that each generator makes from the samples' RNA. Each is brought to the model's
+# magnification.
 
 # %%
-run = train_preset(system, data, preset, overrides=[f"train.seed={seed}"])
-found = cells.study(
-    data,
-    run.load(),
-    model,
-    tiles_per_profile=tiles_per_profile,
-    seed=seed,
-    empty=empty,
-    margin=margin,
-    max_profiles=max_profiles,
-)
-for name, ratio in found.nuclei_ratio.items():
-    page.number(f"nuclei_{name}", ratio, label=f"nuclei a tile, {cells.SETS[name]}, as a share of the real tiles'")
-for name, compared in found.comparisons.items():
-    if compared.equivalent == compared.equivalent:  # not NaN: fewer than three patients of every tissue
-        page.number(f"equivalent_{name}", compared.equivalent, label=f"share of percentages equivalent, {cells.SETS[name]}")
-    for kind, interval in (("means", compared.correlation), ("within", compared.within)):
-        if interval.high == interval.high:  # not NaN: one patient, or no nuclei, gives no interval
-            page.number(
-                f"r_{kind}_{name}", interval, label=f"correlation with the real percentages ({kind}), {cells.SETS[name]}"
-            )
-named_real = found.counts["real"].sum() / max(1, found.counts["real"].to_numpy().sum())
+runs = {name: train_preset(name, data, preset, overrides=[f"train.seed={seed}"]) for name in systems.split(",")}
+known: dict = {}  # the real tiles are searched once
+studies = {
+    name: cells.study(
+        data,
+        run.load(),
+        model,
+        tiles_per_profile=tiles_per_profile,
+        seed=seed,
+        empty=empty,
+        margin=margin,
+        max_profiles=max_profiles,
+        known=known,
+    )
+    for name, run in runs.items()
+}
+first = next(iter(studies.values()))
+for name, found in studies.items():
+    for key, label, number in cell_tables.numbers_of(found, name):
+        if name == next(iter(studies)) or "coarse" not in key:
+            page.number(key, number, label=label)
+named_real = first.counts["real"].sum() / max(1, first.counts["real"].to_numpy().sum())
 page.number("real_commonest_class", named_real.max(), label=f"share of real tiles' nuclei named {named_real.idxmax()}")
 if named_real.max() > 0.85:
     page.not_converged(
         f"{named_real.max():.0%} of the nuclei in real tiles are named {named_real.idxmax()}: the classifier, fitted on "
         "simulated nuclei, does not carry over to this stain, and percentages of classes mean nothing here"
     )
-page.note(found.verdict())
-if not found.visible:
-    page.not_converged("at the generator's pixel size nuclei cannot be counted in real tiles, so not in generated ones")
-elif not found.follows:
-    page.not_converged("within tissues the cells of generated tiles do not measurably follow those of their patients")
+for name, found in studies.items():
+    page.note(found.verdict(name))
+    if not found.visible:
+        page.not_converged(f"at the pixel size of {name} nuclei cannot be counted in real tiles, so not in generated ones")
+    elif not found.follows:
+        page.not_converged(f"within tissues the cells of tiles of {name} do not measurably follow those of their patients")
 
 # %%
+shown, scales = cell_tables.examples(studies)
 page.figure(
-    nuclei_on_tiles(
-        {cells.SETS[name]: shown for name, shown in found.examples.items()},
-        mpp_um={cells.SETS[name]: scale for name, scale in found.mpp_um.items()},
-        classes=model.classes,
-    ),
+    nuclei_on_tiles(shown, mpp_um=scales, classes=model.classes),
     "examples",
     caption="Tiles and the nuclei found in them, outlined by class: real tiles of held-out samples, the same at the "
     "generator's pixel size, and tiles generated from the same samples' RNA. First tile of the first samples of every "
     "tissue in turn, not selected.",
     alt="Rows of tissue tiles, each shown as it is and below with coloured outlines of nuclei.",
-    n=f"{len(found.examples['real'])} tiles a row",
+    n=f"{len(first.examples['real'])} tiles a row",
 )
 page.figure(
-    plots.intervals(cells.composition_rows(found), x_label="mean percentage of nuclei in a tile, 95 % interval"),
+    plots.intervals(cell_tables.composition_rows(studies), x_label="mean percentage of nuclei in a tile, 95 % interval"),
     "percentages",
-    caption=f"Percentages of nuclei by class and tissue. Tiles without nuclei: {empty}. Intervals resample {found.unit}.",
+    caption="Percentages of nuclei by class and tissue, in real tiles, in these at the generator's pixel size (coarse) and "
+    f"in generated ones. Tiles without nuclei: {empty}. Intervals resample {first.unit}.",
     alt="Points with intervals, one row a tissue and class, one marker a set of tiles.",
-    n=f"{found.n} {found.unit}, {found.n_tiles} real tiles",
+    n=f"{first.n} {first.unit}, {first.n_tiles} real tiles",
 )
-for name, compared in found.comparisons.items():
+for words, compared in cell_tables.comparisons(studies).items():
     page.table(
-        cells.equivalence_table(compared),
-        caption=f"{cells.SETS[name]} against real, percentages. Equivalent: the 90 % interval of the difference lies within "
+        cell_tables.equivalence_table(compared),
+        caption=f"{words} against real, percentages. Equivalent: the 90 % interval of the difference lies within "
         f"{margin:g} points. Several rows are tested, uncorrected",
     )
 other = "left out" if empty == "count as zero share" else "count as zero share"
 page.table(
-    cells.empty_table(found, other),
+    cell_tables.empty_table(studies, other),
     caption="Tiles without nuclei, and what the percentages become when these are counted the other way",
 )
 
@@ -199,9 +200,9 @@ page.table(
 # cancer add up to less than 100, tiles without cells must have counted as zero of everything.
 
 # %%
-table = cells.published_table(read_papers("12_cells"))
+table = cell_tables.published_table(read_papers("12_cells"))
 page.table(table, caption="The paper's mean percentages (RNA-CDM, Table 1)")
-page.note(cells.published_note(table, margin))
+page.note(cell_tables.published_note(table, margin))
 page.verdicts()
 
 # %% [markdown]
@@ -222,4 +223,4 @@ page.verdicts()
 # - HoVer-Net's own classes come in by its JSON files (`rnasynth.evaluation.cells.hovernet`), tile by tile.
 
 # %%
-page.close(runs=[run])
+page.close(runs=list(runs.values()))

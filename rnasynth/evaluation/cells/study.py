@@ -7,7 +7,7 @@ brought down to its pixel size and up again always stand beside what it made: on
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,7 +81,7 @@ class CellStudy:
         """Whether generated percentages follow their own patients' within tissues: the whole interval above zero."""
         return bool(self.comparisons["generated"].within.low > 0)  # NaN: no
 
-    def verdict(self) -> str:
+    def verdict(self, generator: str = "") -> str:
         """Say in words what the control allows to ask, and what the generator answers."""
         coarse, made = (self.nuclei_ratio[name] for name in ("coarse", "generated"))
         control = self.comparisons["coarse"]
@@ -91,13 +91,13 @@ class CellStudy:
         )
         if not self.visible:
             return (
-                f"{first} At this pixel size nuclei cannot be counted, in real tissue neither: the numbers of the generated "
-                f"tiles ({made} times as many nuclei) say nothing for or against the generator."
+                f"{first} At this pixel size nuclei cannot be counted, in real tissue neither: "
+                f"{_tiles_of(generator)} show {made} times as many, which says nothing for or against the generator."
             )
         found = self.comparisons["generated"]
         return (
-            f"{first} So nuclei can be counted at this pixel size. Generated tiles show {made} times as many as the real "
-            f"ones; {_share(found.equivalent)} of their percentages are within the margin of the real ones. "
+            f"{first} So nuclei can be counted at this pixel size. {_tiles_of(generator)} show {made} times as many "
+            f"as the real ones; {_share(found.equivalent)} of their percentages are within the margin of the real ones. "
             f"Within tissues they correlate with their own patients' by {found.within}"
             + ("." if self.follows else ": what is counted there need not be nuclei, for texture is outlined as readily.")
         )
@@ -114,6 +114,7 @@ def study(
     margin: float = MARGIN,
     max_profiles: int = 200,
     n_examples: int = 6,
+    known: dict[float, list[Nuclei]] | None = None,
 ) -> CellStudy:
     """Count the nuclei of held-out samples' real tiles, of these at the generator's pixel size, and of generated tiles.
 
@@ -125,6 +126,8 @@ def study(
     seed : of the generator's noise and of the resampling.
     empty, margin : see `composition` and `equivalence`.
     n_examples : tiles kept of each set.
+    known : um/px -> nuclei of the real tiles, filled here: a second generator's study of the same samples, by the same
+        model, spares the search where it is given what the first one filled.
 
     Raises
     ------
@@ -148,8 +151,13 @@ def study(
     tissues = profiles.obs["tissue"].astype(str).to_numpy()
     shown = _in_turn(tissues, n_examples)
     counts, compositions, examples = {}, {}, {}
+    known = {} if known is None else known
     for name, (tiles, scale, of) in sets.items():
-        found = [find_nuclei(tile, model, mpp_um=scale) for tile in tiles]
+        found = known.get(scale, []) if name != "generated" else []
+        if len(found) != len(tiles):
+            found = [find_nuclei(tile, model, mpp_um=scale) for tile in tiles]
+        if name != "generated":
+            known[scale] = found
         counts[name] = count_table(found, model.classes)
         compositions[name] = composition(
             counts[name], classes=model.classes, patients=units[of], tissues=tissues[of], empty=empty
@@ -169,6 +177,10 @@ def study(
         n=len(set(units.tolist())),
         n_tiles=len(real),
     )
+
+
+def _tiles_of(generator: str) -> str:
+    return f"Generated tiles of {generator}" if generator else "Generated tiles"
 
 
 def _share(value: float) -> str:
@@ -197,39 +209,6 @@ def _in_turn(tissues: NDArray[np.str_], n: int) -> list[int]:
     """Return rows: the first of every tissue, then the second of every tissue, and so on, `n` at most."""
     rank = pd.Series(tissues).groupby(tissues).cumcount()
     return [int(row) for row in np.lexsort((tissues, rank))[:n]]
-
-
-def composition_rows(results: CellStudy) -> pd.DataFrame:
-    """Return rows for a chart of intervals: label (tissue: class), group (set), value, low, high (percent)."""
-    rows = []
-    for place, (name, found) in enumerate(results.comparisons.items()):
-        for row in found.table.to_dict("records"):
-            label = f"{row['tissue']}: {row['class']}"
-            sides = [(name, "other")] if place else [("real", "real"), (name, "other")]
-            for which, side in sides:
-                ends = {key: row[f"{side}{end}"] for key, end in (("value", ""), ("low", "_low"), ("high", "_high"))}
-                rows.append({"label": label, "group": SETS[which], **ends})
-    return pd.DataFrame(rows).sort_values("label", kind="stable")
-
-
-def equivalence_table(found: Comparison) -> pd.DataFrame:
-    """Show a comparison for readers: a row a tissue and class."""
-    table = found.table
-    return pd.DataFrame(
-        {
-            "tissue": table["tissue"],
-            "class": table["class"],
-            "real (%)": table["real"],
-            "other (%)": table["other"],
-            "difference, 90 %": [
-                f"{row.difference:+.1f} [{row.low:+.1f}, {row.high:+.1f}]" for row in table.itertuples(index=False)
-            ],
-            "p, equivalence": table["p"],
-            "p, difference": table["p_difference"],
-            "verdict": table["verdict"],
-            "n": table["n"],
-        }
-    )
 
 
 def confusion(table: pd.DataFrame, *, there: Sequence[str], named: Sequence[str]) -> pd.DataFrame:
@@ -271,58 +250,3 @@ def class_accuracy(table: pd.DataFrame, classes: Sequence[str], *, n_boot: int =
     }
     found["balanced"] = bootstrap(balanced, there, named, groups=groups, n_boot=n_boot, seed=seed)
     return found
-
-
-def published_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Arrange the paper's Table 1 by tissue and class: real, synthetic, difference, and the sum of the real percentages.
-
-    Parameters
-    ----------
-    rows : of `data_manifests/papers`, with ids such as "cells_coad_real_tumour"; others are left out.
-    """
-    parts = rows["id"].astype(str).str.extract(r"^cells_([a-z]+)_(real|synthetic)_([a-z]+)$")
-    known = parts.notna().all(axis=1)
-    table = parts[known].set_axis(["tissue", "set", "class"], axis=1).assign(value=rows.loc[known, "value"].astype(float))
-    wide = table.pivot(index=["tissue", "class"], columns="set", values="value").reset_index()
-    wide["tissue"] = wide["tissue"].str.upper()
-    wide["difference"] = wide["synthetic"] - wide["real"]
-    wide["sum of real"] = wide.groupby("tissue")["real"].transform("sum")
-    return wide.rename_axis(None, axis=1)
-
-
-def counts_by_tile(found: Mapping[str, NDArray[np.floating]], there: Mapping[str, NDArray[np.floating]]) -> pd.DataFrame:
-    """Return points for a scatter plot: x (there), y (found), group (class), a row a tile and class."""
-    parts = [pd.DataFrame({"x": there[name], "y": found[name], "group": name}) for name in found]
-    return pd.concat(parts, ignore_index=True)
-
-
-def empty_table(results: CellStudy, other: Empty) -> pd.DataFrame:
-    """Return for each set of tiles the share without nuclei, and the mean percentages both ways of counting these."""
-    rows = []
-    for name, own in results.compositions.items():
-        again = composition(
-            results.counts[name],
-            classes=own.classes,
-            patients=own.tiles["patient"],
-            tissues=own.tiles["tissue"],
-            empty=other,
-        )
-        row: dict[str, object] = {"tiles": SETS[name], "number": len(own.tiles), "without nuclei": own.empty_share}
-        for kind in own.classes:
-            row[f"{kind}, {own.empty}"] = float(own.patients[kind].mean())
-            row[f"{kind}, {other}"] = float(again.patients[kind].mean())
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def published_note(table: pd.DataFrame, margin: float) -> str:
-    """Say what the paper's printed means (`published_table`) show by themselves."""
-    sums = table.groupby("tissue")["sum of real"].first()
-    r = float(np.corrcoef(table["real"], table["synthetic"])[0, 1])
-    near = int((table["difference"].abs() <= margin).sum())
-    return (
-        f"Of the paper's {len(table)} pairs of means {near} differ by at most {margin:g} points, and real and synthetic "
-        f"means correlate with r = {r:.2f}. The real percentages of a cancer add up to {sums.min():.0f} to "
-        f"{sums.max():.0f}. "
-        "Which tiles were whose patient's is not printed, so its means allow no test of equivalence."
-    )

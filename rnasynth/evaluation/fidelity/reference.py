@@ -8,6 +8,7 @@ A Frechet distance to a reference is refused unless network, preprocessing, px, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,16 @@ class Reference:
             digest=stats.digest,
         )
         return cls(facts, stats.mean, stats.cov)
+
+    @classmethod
+    def save_all(
+        cls, features: Mapping[str, NDArray[Any]], networks: Sequence[FeatureNetwork], folder: Path, **facts: Any
+    ) -> list[Reference]:
+        """Compute and write `reference_1.safetensors` and so on into a folder, one a network; the rest as in `of`."""
+        found = [cls.of(features[network.name], network, **facts) for network in networks]
+        for number, reference in enumerate(found):
+            reference.save(folder / f"reference_{number + 1}.safetensors")
+        return found
 
     def save(self, path: str | Path) -> None:
         """Write `path` (.safetensors) and, last, the .json beside it, each whole or not at all."""

@@ -8,7 +8,7 @@ Inception; both can be measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.manifold import inception_score
+from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.fidelity.sets import TileSet
 from rnasynth.evaluation.stats import groups_if_enough
 from rnasynth.features import FeatureNetwork
@@ -96,6 +97,17 @@ def scores(
             score = inception_score(judge(tiles)[mine], groups=groups, n_boot=n_boot, seed=seed)
             rows.append({"label": words, "group": name, **score.to_dict()})
     return pd.DataFrame(rows)
+
+
+def keyed(table: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield for each row of `scores` a name fit for a number, what it is in words, and its value, low, high and n.
+
+    Names end in 0 for the own classifier, and in 1 and up for the feature networks that name classes.
+    """
+    judges = list(dict.fromkeys(table["label"]))
+    for row in table.to_dict("records"):
+        name = f"score_{key_of(str(row['group']))}_{judges.index(row['label'])}"
+        yield name, f"Inception Score by {row['label']}, {row['group']}", {k: row[k] for k in ("value", "low", "high", "n")}
 
 
 def score_note(table: pd.DataFrame, classes: int) -> str:

@@ -130,6 +130,40 @@ def generated_tiles(
     return _collect(name, parts(), profiles.obs, networks, float(generator.mpp_um) * generator.px / side, restained)
 
 
+def generated_sets(
+    generators: Mapping[str, Any],
+    cohort: Cohort,
+    test: TileSet,
+    networks: Sequence[FeatureNetwork],
+    *,
+    most: int,
+    seeds: int,
+    restained: bool,
+    px: int,
+    seed: int = 0,
+) -> tuple[AnnData, dict[str, list[TileSet]]]:
+    """Make tiles of all held-out samples that have real ones, by each generator several times from other noise.
+
+    Parameters
+    ----------
+    generators : name -> generator; the rest as in `generated_tiles`.
+    test : the real held-out tiles; a profile gets as many as a sample has of these on average, `most` at most (0: any).
+    seeds : sets of each generator, from `seed` on.
+
+    Returns
+    -------
+    The profiles, and generator -> its sets.
+    """
+    profiles = cohort.only("test").profiles
+    profiles = profiles[profiles.obs["sample_id"].astype(str).isin(test.samples).to_numpy()].copy()
+    usual = max(1, round(len(test) / profiles.n_obs))
+    how: dict[str, Any] = {"tiles_per_profile": min(usual, most or usual), "restained": restained, "px": px}
+    return profiles, {
+        name: [generated_tiles(made_by, profiles, networks, **how, seed=seed + k, name=name) for k in range(seeds)]
+        for name, made_by in generators.items()
+    }
+
+
 def real_pictures(
     cohort: Cohort, tiles: TileSet, rows: Sequence[int] | NDArray[np.integer[Any]], *, px: int, restained: bool
 ) -> NDArray[np.uint8]:

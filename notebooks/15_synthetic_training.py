@@ -168,6 +168,8 @@ if inside and not named:
 # %%
 pretrained = pretraining_study(bench, folder=resumed)
 page.report(pretrained)
+if not pretrained.gains():
+    page.not_converged("not even real tiles of these patients help as pretraining: no gain can be judged")
 for name, given in pretrained.answers().items():
     page.number(name, **given)
 page.figure(

@@ -12,7 +12,7 @@
 #   question: What are synthetic tiles good for?
 #   cohorts: [simulated, her2st]
 #   needs: [07_rna_gan, 09_rna_cdm]
-#   demo_seconds: 95
+#   demo_seconds: 120
 # ---
 
 # %% [markdown]
@@ -25,7 +25,7 @@
 # pretraining where real tiles are few, with SimCLR {cite}`simclr2020` as in both papers {cite}`rnagan2023`, against four
 # other explanations of a gain.
 #
-# **Cost.** About a minute and a half on two cores in `demo`, some ninety short trainings, once page 07's generator is
+# **Cost.** About two minutes on two cores in `demo`, some sixty short trainings, once page 07's generator is
 # trained.
 
 # %% tags=["parameters"]
@@ -35,7 +35,7 @@ seed: int = 0  # seed of the split, the folds, the generator's noise and all tra
 system: str = "rna-gan"  # what makes tiles from RNA: rna-gan, or cdm-base (thirty times as long a tile)
 label: str = "auto"  # column of obs that is named, msi say; auto: tissue, on her2st the fraction of epithelium
 classes: str = ""  # only these of its texts, two tissues say: "lung,liver"; empty: all
-within: str = "auto"  # numbers told apart within a tissue; auto: lymphocytes where tissues are several; empty: none
+within: str = ""  # a number told apart within a tissue too; auto: lymphocytes where tissues are several; empty: none
 start: str = "auto"  # run that the classifiers of the first part start from; auto: scratch, on her2st the released one
 protocol: str = ""  # paper_two_tissues or paper_msi, the papers' other two protocols; empty: the preset's
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/15_synthetic_training
@@ -100,7 +100,7 @@ page.note(
 # here the whole 90 % interval of the paired difference must lie within a margin for the word equivalent. Two controls
 # tell what that is worth: the same real tiles with *nothing* in place of the others, and tiles of exchanged profiles.
 # On her2st, whose tiles are few, the classifiers start from the released network, as on page 08; it never saw the tested
-# section.
+# section. From random weights (`start=""`) not even real tiles teach them anything there.
 
 # %%
 replaced = replacement_study(replace(bench, protocol=starting_from(steps, from_run)), folder=resumed)
@@ -139,7 +139,8 @@ page.figure(
 #
 # A tile that is typical of its tissue does for telling tissues apart, whatever patient it is of. So the same is asked of
 # a number that differs between patients of one tissue: does a sample lie above or below the median of its own tissue?
-# Where the cohort has one tissue, the question above is of that kind already.
+# Where the cohort has one tissue, the question above is of that kind already. It is asked where `within` names a column
+# (half a minute more in `demo`, where not even real tiles could be told apart when this page was written).
 
 # %%
 inside = utility_cohorts.within_of(data, within)
@@ -163,7 +164,8 @@ if inside and not named:
 # One network learns from synthetic tiles of the generator's own training patients, without their classes (SimCLR) or with
 # them, and then from a few real tiles. It is compared with random weights; with random weights for as many pictures as
 # pretraining and training together; with SimCLR on as many *real* tiles of the same patients, which the papers leave out;
-# and all of it at one learning rate, the published pair, a hundredfold apart, beside it.
+# and all of it at one learning rate, the published pair, a hundredfold apart, beside it. The arms of one rate answer the
+# published numbers where trainings are as short as in `demo`.
 
 # %%
 pretrained = pretraining_study(bench, folder=resumed)

@@ -38,7 +38,7 @@ def test_classes_of_perfect_tiles_help_and_exchanged_ones_do_not(patients: Cohor
 def test_the_report_has_every_arm_at_every_size_and_says_what_it_compares(helped: PretrainingReport) -> None:
     assert set(helped.curve["group"]) == set(ARMS.values()) and helped.sizes == (5, 40)
     assert len(helped.table) == len(ARMS) * 2 and set(helped.numbers) == set(helped.labels)
-    assert helped.published == "simclr_made_low" and helped.pretrained_on == 72
+    assert helped.answering == "simclr_made_low" and helped.pretrained_on == 72
     assert "same compute" in helped.note() and set(helped.shares.index) == {"50 %", "100 %"}
     base, gain = helped.numbers["scratch_40_accuracy"], helped.numbers["simclr_made_40_gain"]
     beside = helped.beside_scratch("simclr_made", 40)
@@ -47,7 +47,7 @@ def test_the_report_has_every_arm_at_every_size_and_says_what_it_compares(helped
     assert {"msi_ssl_accuracy", "rna_gan_scratch_accuracy", "pretraining_helps"} <= {
         a.get("paper") for a in answers.values()
     }
-    assert answers["best_gain"]["value"].value == pytest.approx(100 * helped.best_gain(helped.published)[1].value)
+    assert answers["best_gain"]["value"].value == pytest.approx(100 * helped.best_gain(helped.answering)[1].value)
     over = helped.numbers["simclr_made_5_gain"].value - helped.numbers["simclr_real_5_gain"].value
     assert helped.numbers["made_over_real_5"].value == pytest.approx(over)
     assert helped.worst_gain("classes_made")[1].value <= helped.best_gain("classes_made")[1].value

@@ -231,6 +231,9 @@ CALLS: tuple[Fault, ...] = (
     Fault("ratings analyse", "folder that is a file", f"{RATERS} {{good}}/key.json --out {{bad}}/empty.txt",
           words=("empty.txt", "folder"), kept=THERE),
     # ------------------------------------------------------------------ the rest
+    Fault("notebooks", "unknown page", "--out {out}/pages --pages 99", words=("99", "01_cohorts")),
+    Fault("notebooks", "folder that is a file", "--out {bad}/empty.txt", words=("empty.txt", "folder"), kept=THERE),
+    Fault("doctor", "an argument that it does not take", "everything", words=("everything", "doctor -h")),
     Fault("bench", "unknown benchmark", "none-such", words=("none-such",)),
 )  # fmt: skip
 

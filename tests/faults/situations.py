@@ -57,7 +57,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "fetch": ["fetch", f"{good}/files.yaml", "--mirror", f"{good}/mirror", "--to", "OUT"],
         "tile": ["tile", f"{good}/section1.png", f"{good}/section2.png", "--out", "OUT",
                  "--slide-mpp", "0.5", "--tile-px", "32"],
-        "train": ["train", "beta-vae", "--cohort", f"{good}/own/mine.yaml", "--out", "OUT", "--set", "train.epochs=8",
+        "train": ["train", "beta-vae", "--cohort", f"{good}/own/mine.yaml", "--out", "OUT", "--set", "train.epochs=40",
                   "--set", "hidden=[256,128]", "--set", "train.checkpoint_every=5"],
         "generate": ["generate", "--run", f"{runs}/gan", "--out", "OUT", *profiles],
         "generate-profiles": ["generate", "--run", f"{runs}/gemm", "--out", "OUT/made.h5ad", "--clinical",
@@ -79,6 +79,7 @@ class Child:
             try:
                 for stream in (1, 2):
                     os.dup2(self.out.fileno(), stream)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
                 before()
                 sys.argv = ["rnasynth", *arguments]
                 cli.main()

@@ -10,7 +10,7 @@
 #     name: python3
 # rnasynth:
 #   question: What are synthetic tiles good for?
-#   cohorts: [simulated, her2st]
+#   cohorts: [simulated, her2st, tcga-tiles]
 #   needs: [07_rna_gan, 09_rna_cdm]
 #   demo_seconds: 120
 # ---
@@ -75,7 +75,8 @@ page = Page.open(
 # encoder, stopped by them. They are divided into folds; a fold's classifiers learn from all other patients. A run of
 # other data or splits is refused, because whom it saw cannot be told. Real tiles are brought to the generator's pixels
 # and stain, else these would be what a classifier learns. On her2st one section is tested, so that there is one fold, and
-# intervals speak for the spots of that section alone.
+# intervals speak for the spots of that section alone. On tcga-tiles seven patients are tested: the page shows how little that
+# can tell.
 
 # %%
 data = page.load()

@@ -109,7 +109,7 @@ class ReplacementReport:
         if not self.sees():
             text.append("Not even tiles of exchanged profiles are seen to do worse: this comparison cannot see a loss.")
         kept = [key for key in self.tests if key.startswith("left_out")]
-        if kept and all(not self.tests[key].differs for key in kept):
+        if self.sees() and kept and all(not self.tests[key].differs for key in kept):
             text.append(
                 "The real tiles that stayed do as well alone, so that the synthetic ones beside them are not put to a test."
             )

@@ -75,8 +75,8 @@ page = Page.open(
 # encoder, stopped by them. They are divided into folds; a fold's classifiers learn from all other patients. A run of
 # other data or splits is refused, because whom it saw cannot be told. Real tiles are brought to the generator's pixels
 # and stain, else these would be what a classifier learns. On her2st one section is tested, so that there is one fold, and
-# intervals speak for the spots of that section alone. On tcga-tiles seven patients are tested: the page shows how little that
-# can tell.
+# intervals speak for the spots of that section alone. On tcga-tiles seven patients are tested: the page shows how little
+# that can tell.
 
 # %%
 data = page.load()

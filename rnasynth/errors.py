@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Mapping
 
 
@@ -80,7 +81,7 @@ def of_system(error: OSError) -> RnasynthError:
         return DiskFull(
             subject,
             expected="room on the disk",
-            found=error.strerror or str(error),
+            found=error.strerror or os.strerror(errno.ENOSPC),
             fix="free some: what was finished is kept, the same command goes on from there",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -100,7 +101,10 @@ def is_full(error: Exception) -> bool:
     code = getattr(error, "errno", None)
     if code is not None:
         return code in _FULL
-    return any(words in str(error) for full in _FULL for words in (f"errno = {full},", f"(os error {full})"))  # HDF5, Rust
+    said = [
+        f"{start}{full}{end}" for full in _FULL for start, end in (("errno = ", ","), ("(os error ", ")"), ("[Errno ", "]"))
+    ]
+    return any(words in str(error) for words in said)  # HDF5, Rust, shutil's list of all files that it could not copy
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

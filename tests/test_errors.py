@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
+import shutil
 
 import pytest
 
-from rnasynth.errors import InputError, PartialFailure, RnasynthError, SlideError
+from rnasynth.errors import DiskFull, InputError, PartialFailure, RnasynthError, SlideError, of_system
 
 
 def test_message_names_subject_expectation_finding_and_remedy() -> None:
@@ -29,3 +32,11 @@ def test_errors_survive_a_worker(error: RnasynthError) -> None:
 def test_partial_failure_lists_each_failure_and_its_reason() -> None:
     error = PartialFailure("tiling", {"s1": "broken", "s2": "gone"})
     assert "2 failed" in str(error) and "s1: broken" in str(error) and error.failures["s2"] == "gone"
+
+
+def test_a_full_disk_is_known_in_the_words_of_a_copied_folder() -> None:
+    missed = [("a", "b", str(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "b")))]
+    found = of_system(shutil.Error(missed))
+    assert isinstance(found, DiskFull) and found.exit_code == 1
+    denied = [("a", "b", str(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "b")))]
+    assert not isinstance(of_system(shutil.Error(denied)), DiskFull)

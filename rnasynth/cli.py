@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 from contextlib import suppress
@@ -219,8 +218,6 @@ def book(
 
     Example: rnasynth book --cohort her2st --mirror ../shared/data --pages 01,03,07
     """
-    if mirror is not None:
-        os.environ["RNASYNTH_MIRROR"] = str(mirror.resolve())  # the pages' kernels read it
     from rnasynth.config import check_preset
     from rnasynth.pages.parameters import check_cohort
     from rnasynth.pages.runner import build_book, only_builder, run_pages
@@ -228,7 +225,7 @@ def book(
     chosen = [number.strip() for number in pages.split(",") if number.strip()] or None
     parameters = _assignments(changes or [])
     with only_builder(check_cohort(cohort), check_preset(preset)):
-        run_pages(cohort, preset, pages=chosen, force=force, jobs=jobs, seed=seed, parameters=parameters)
+        run_pages(cohort, preset, pages=chosen, force=force, jobs=jobs, seed=seed, parameters=parameters, mirror=mirror)
         typer.echo(f"The book is at {build_book(cohort, preset)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,20 @@ def mirror() -> Path:
     return folder
 
 
+@pytest.fixture
+def _same_settings() -> Iterator[None]:
+    """Nothing that a test calls leaves a setting behind for the tests after it in this process."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("RNASYNTH_")}
+    yield
+    after = {name: value for name, value in os.environ.items() if name.startswith("RNASYNTH_")}
+    for name in after.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+    assert after == before
+
+
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folders(_same_settings: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's data and runs."""
     base = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("RNASYNTH_DATA", str(base / "data"))

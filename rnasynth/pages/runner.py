@@ -59,11 +59,11 @@ class CohortFacts:
     has_tiles: bool
 
 
-def cohort_facts(cohort: str, seed: int) -> CohortFacts:
+def cohort_facts(cohort: str, seed: int, mirror: Path | None = None) -> CohortFacts:
     """Load a cohort once, before any page does, so that pages that run at the same time all find it made."""
     from rnasynth.data.cohort import load_cohort
 
-    loaded = load_cohort(cohort, seed=seed)
+    loaded = load_cohort(cohort, seed=seed, mirror=mirror)
     return CohortFacts(
         fingerprint=loaded.fingerprint(), has_profiles=loaded.profiles.n_obs > 0, has_tiles=loaded.tiles is not None
     )
@@ -78,6 +78,7 @@ def run_pages(
     jobs: int = 1,
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
+    mirror: Path | None = None,
     notebooks: Path | None = None,
     root: Path | None = None,
     facts: CohortFacts | None = None,
@@ -92,6 +93,7 @@ def run_pages(
     force : run pages also where nothing changed.
     jobs : pages at a time; the CPU's threads are shared among them.
     parameters : further parameters; each must be one of every chosen page.
+    mirror : a local folder that stands in for the internet, for this call and its pages (default: `$RNASYNTH_MIRROR`).
     notebooks, root, facts : folder of the pages, folder that holds `build`, and facts of the cohort; for tests.
     say : receives each line of progress; printed by default.
 
@@ -117,7 +119,8 @@ def run_pages(
     folder = build_folder(cohort, preset, root)
     folder.mkdir(parents=True, exist_ok=True)
     say(f"cohort {cohort}, preset {preset}: {len(order)} pages")
-    facts = facts or cohort_facts(cohort, seed)
+    facts = facts or cohort_facts(cohort, seed, mirror)
+    read_from = {} if mirror is None else {"RNASYNTH_MIRROR": str(mirror.resolve())}
 
     def run_one(name: str) -> Outcome:
         source, out = sources[name], folder / name
@@ -136,7 +139,7 @@ def run_pages(
         values = {key: value for key, value in full.items() if value != source.parameters[key]}
         if root is not None:  # else the page finds its own folder
             values["out"] = str(out)
-        failure = _execute(source, out, values, threads=_threads(jobs))
+        failure = _execute(source, out, values, threads=_threads(jobs), environment=read_from)
         seconds = time.monotonic() - started
         if not failure and not (out / "results.json").is_file():
             failure = "it left no results.json; its last cell must call page.close()"
@@ -197,16 +200,19 @@ def _in_order(
     return [done[name] for name in sorted(done, key=order.index)]
 
 
-def _execute(source: PageSource, out: Path, parameters: dict[str, Any], *, threads: int) -> str:
-    """Run one page in a process of its own; return "" or why it failed, in one line."""
+def _execute(
+    source: PageSource, out: Path, parameters: dict[str, Any], *, threads: int, environment: Mapping[str, str]
+) -> str:
+    """Run one page in a process of its own, with `environment` on top; return "" or why it failed, in one line."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").unlink(missing_ok=True)
     write_json(out / "parameters.json", parameters)
     count = str(threads)
-    environment = {
+    whole = {
         **os.environ,
         **QUIET,
         **places(),
+        **environment,
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
@@ -214,7 +220,7 @@ def _execute(source: PageSource, out: Path, parameters: dict[str, Any], *, threa
     command = [sys.executable, "-m", "rnasynth.pages.execute", str(source.path), str(out), str(out / "parameters.json")]
     with subprocess.Popen(
         command,
-        env=environment,
+        env=whole,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

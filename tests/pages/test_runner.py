@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from rnasynth.errors import InputError, PartialFailure
@@ -34,7 +37,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Replace the kernel by a stand-in that leaves results at once; the list says which pages ran, in order."""
     order: list[str] = []
 
-    def execute(source: Any, out: Path, parameters: dict[str, Any], *, threads: int) -> str:
+    def execute(source: Any, out: Path, parameters: dict[str, Any], **_: Any) -> str:
         order.append(source.name)
         out.mkdir(parents=True, exist_ok=True)
         if "raise" in source.code():
@@ -68,6 +71,41 @@ def test_a_page_runs_in_a_clean_kernel_and_leaves_results_figures_and_stamp(tmp_
     with pytest.raises(PartialFailure):
         run(tmp_path)
     assert any(line.startswith("01_line: kept") for line in run.said)  # type: ignore[attr-defined]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # in a container nobody may collect the dead
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_an_interrupt_ends_the_pages_that_run_and_their_kernels(tmp_path: Path, write_page: Write) -> None:
+    mark = tmp_path / "pid"
+    write_page("01_long", body=f"import os, time\nopen({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(300)")
+    write_page("02_short", body=f"import os, time\nwhile not os.path.exists({str(mark)!r}):\n    time.sleep(0.05)")
+
+    def say(line: str) -> None:
+        if line.startswith("02_short: ran"):
+            raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_pages("simulated", notebooks=tmp_path / "notebooks", root=tmp_path, facts=FACTS, jobs=2, say=say)
+    assert time.monotonic() - started < 120 and not runner._running
+    kernel = int(mark.read_text())
+    while time.monotonic() - started < 120 and alive(kernel):
+        time.sleep(0.1)
+    assert not alive(kernel)
+    folder = tmp_path / "build" / "simulated-demo"
+    assert (folder / "02_short" / "results.json").is_file() and not (folder / "01_long" / stamps.STAMP).exists()
+
+
+def test_pages_read_the_mirror_of_their_call_and_nothing_stays_set(tmp_path: Path, write_page: Write) -> None:
+    write_page("01_a", body="import os\npage.note(os.environ['RNASYNTH_MIRROR'])")
+    assert run(tmp_path, mirror=tmp_path) == {"01_a": "ran"}
+    notebook = (tmp_path / "build" / "simulated-demo" / "01_a" / "page.ipynb").read_text()
+    assert str(tmp_path) in notebook and os.environ.get("RNASYNTH_MIRROR") != str(tmp_path)
 
 
 def test_order_follows_needs_and_unsuitable_pages_are_listed_with_the_reason(

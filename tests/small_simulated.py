@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 from rnasynth.config import config_hash
-from rnasynth.data.cohort import VERSION, load_cohort
+from rnasynth.data.cohort import load_cohort
+from rnasynth.data.cohort_building import VERSION
 from rnasynth.data.simulate import SimulationConfig
 
 

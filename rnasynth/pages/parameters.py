@@ -31,7 +31,7 @@ def check_cohort(cohort: str) -> str:
     ------
     InputError : unknown name.
     """
-    from rnasynth.data.cohort import BUILDERS
+    from rnasynth.data.cohort_building import BUILDERS
 
     known = ("simulated", *BUILDERS)
     if cohort not in known and not Path(cohort).is_file():

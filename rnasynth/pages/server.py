@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from rnasynth.data import manifests
-from rnasynth.data.cohort import BUILDERS
+from rnasynth.data.cohort_building import BUILDERS
 from rnasynth.engine import SYSTEMS, System, system_class
 from rnasynth.nets.vae import BetaVAE
 from rnasynth.pages.notebooks import PageSource

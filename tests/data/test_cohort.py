@@ -18,7 +18,7 @@ from anndata import AnnData
 from PIL import Image
 
 from rnasynth import files
-from rnasynth.data import cohort as module
+from rnasynth.data import cohort_building as building
 from rnasynth.data.cohort import ArrayDataset, Cohort, TileDataset, comparability, load_cohort
 from rnasynth.data.cohorts import her2st
 from rnasynth.data.cohorts.parts import Built, Sources, plain_obs
@@ -174,9 +174,9 @@ def test_plain_obs_writes_and_reads_back() -> None:
 
 
 def test_every_cohort_is_in_the_table_of_comparability() -> None:
-    known = {"simulated", *module.BUILDERS}
+    known = {"simulated", *building.BUILDERS}
     assert set(comparability().index) == known
-    assert set(module.BUILDERS) <= set(list_manifests())
+    assert set(building.BUILDERS) <= set(list_manifests())
 
 
 # ---------------------------------------------------------------- building
@@ -196,10 +196,10 @@ def test_cohort_is_built_once_and_whole(tmp_path: Path) -> None:
         files.write_json(building / "cohort.json", {})
 
     with pytest.raises(KeyboardInterrupt):
-        module._build_once(home, build)
+        building.build_once(home, build)
     assert not home.exists()
-    module._build_once(home, build)
-    module._build_once(home, build)
+    building.build_once(home, build)
+    building.build_once(home, build)
     assert len(calls) == 2 and (home / "cohort.json").exists()
 
 
@@ -287,7 +287,7 @@ def test_simulated_cohort_is_labelled_split_and_paired(tmp_path: Path, monkeypat
         files.write_bytes(folder / "section.jpg", b"x")
         return folder / "section.jpg"
 
-    monkeypatch.setattr(module, "write_section", section)
+    monkeypatch.setattr(building, "write_section", section)
     options = {"patients": 15, "tiles_per_patient": 2, "tile_px": 64, "genes": 120}
     cohort = load_cohort("simulated", folder=tmp_path, **options)
     assert cohort.simulated and "SIMULATED" in cohort.banner and cohort.truth["fractions"].shape[0] == 15
@@ -377,27 +377,27 @@ def zipped(path: Path, text: str) -> None:
 
 def test_gtex_takes_the_wanted_tissues_and_keeps_donors_whole(tmp_path: Path) -> None:
     write_gtex(tmp_path, ("Lung", "Liver", "Skin"))
-    built = module.bulk.build_gtex(Sources(folder=tmp_path), tmp_path, tissues=["Lung", "Liver"])
+    built = building.bulk.build_gtex(Sources(folder=tmp_path), tmp_path, tissues=["Lung", "Liver"])
     obs = built.profiles.obs
     assert set(obs["tissue"]) == {"Lung", "Liver"} and built.profiles.n_obs == 16 and set(obs["sex"]) == {"female"}
     assert obs["split_group"].nunique() == 8
     with pytest.raises(InputError, match="Brain"):
-        module.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
+        building.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
 
 
 def test_gtex_keeps_protein_coding_genes_or_says_that_it_cannot_tell_them(tmp_path: Path) -> None:
-    write_gtex(tmp_path, module.bulk.GTEX_TISSUES)
-    built = module.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
+    write_gtex(tmp_path, building.bulk.GTEX_TISSUES)
+    built = building.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
     assert list(built.profiles.var_names) == [f"ENSG{i:011d}" for i in range(40)] and built.profiles.n_obs == 40
     (tmp_path / "genes.gtf.gz").unlink()
-    whole = module.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
+    whole = building.bulk.build_gtex(Sources(folder=tmp_path), tmp_path)
     assert whole.profiles.n_vars == 80 and any("genes.gtf.gz" in note for note in whole.notes)
 
 
 def test_gtex_from_fetch_to_cohort_through_its_own_manifest(tmp_path: Path) -> None:
-    write_gtex(tmp_path / "mirror", module.bulk.GTEX_TISSUES, donors=10)
+    write_gtex(tmp_path / "mirror", building.bulk.GTEX_TISSUES, donors=10)
     cohort = load_cohort("gtex", mirror=tmp_path / "mirror", folder=tmp_path / "data")
-    assert cohort.profiles.shape == (50, 40) and set(cohort.profiles.obs["tissue"]) == set(module.bulk.GTEX_TISSUES)
+    assert cohort.profiles.shape == (50, 40) and set(cohort.profiles.obs["tissue"]) == set(building.bulk.GTEX_TISSUES)
     again = load_cohort("gtex", folder=tmp_path / "data")  # no mirror: what was fetched is verified and used
     assert again.fingerprint() == cohort.fingerprint()
 
@@ -411,7 +411,7 @@ def test_geo_turns_entrez_ids_into_ensembl_ids_and_reads_tissues(tmp_path: Path)
     matrix = '!Sample_geo_accession\t"GSM1"\t"GSM2"\t"GSM3"\n'
     matrix += '!Sample_characteristics_ch1\t"tissue: Colon"\t"tissue: Colon"\t"tissue: "\n'
     zipped(tmp_path / "GSE50760_series_matrix.txt.gz", matrix + "!series_matrix_table_begin\n")
-    built = module.bulk.build_geo(Sources(folder=tmp_path, missing={"GSE120795_tpm.tsv.gz": "not there"}), tmp_path)
+    built = building.bulk.build_geo(Sources(folder=tmp_path, missing={"GSE120795_tpm.tsv.gz": "not there"}), tmp_path)
     adata = built.profiles
     assert adata.shape == (3, 69) and adata.var_names[0] == "S0" and adata.var_names[1] == "ENSG00000000001"
     assert adata.obs["tissue"].tolist() == ["colon", "colon", "unknown"] and "GSE120795" in built.notes[0]
@@ -431,7 +431,7 @@ def test_tcga_keeps_one_profile_a_patient_and_takes_the_project_from_the_sheet(t
         (tmp_path / "gdc" / f"id{number}" / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
         sheet.append(f"id{number}\t{file}\tTCGA-COAD\t{case}\t{case}-{kind}")
     (tmp_path / "gdc_sample_sheet.tsv").write_text("\n".join(sheet) + "\n", encoding="utf-8")
-    built = module.slides.build_tcga(Sources(folder=tmp_path), tmp_path)
+    built = building.slides.build_tcga(Sources(folder=tmp_path), tmp_path)
     obs = built.profiles.obs
     assert obs["sample_id"].tolist() == [f"TCGA-AA-{i:04d}" for i in range(4)] and set(obs["tissue"]) == {"TCGA-COAD"}
     assert obs["barcode"].str.endswith("-01A").all() and "1 further" in built.notes[0]

@@ -38,9 +38,11 @@ class Kind:
     bluish: float
 
 
-def noise(generator: np.random.Generator, side: int, sigma: float | tuple[float, float]) -> NDArray[np.float32]:
-    """Smooth noise of mean about 0 and spread 1, shape (side, side); `sigma` in px."""
-    field = ndimage.gaussian_filter(generator.standard_normal((side, side)).astype(np.float32), sigma, mode="wrap")
+def noise(
+    generator: np.random.Generator, side: int, sigma: float | tuple[float, float], *, mode: str = "wrap"
+) -> NDArray[np.float32]:
+    """Smooth noise of mean about 0 and spread 1, shape (side, side); `sigma` in px, `mode` beyond the borders as scipy's."""
+    field = ndimage.gaussian_filter(generator.standard_normal((side, side)).astype(np.float32), sigma, mode=mode)
     return np.asarray(field / (float(field.std()) + 1e-6), np.float32)
 
 

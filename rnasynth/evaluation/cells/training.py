@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from rnasynth.config import Config, canonical_json, check, config_hash
 from rnasynth.data.simulate import CELL_TYPES, SimulationConfig, render_tile
 from rnasynth.errors import InputError
 from rnasynth.evaluation.cells.classes import OF_KIND, NucleusClasses
-from rnasynth.evaluation.cells.crowds import crowd, edges
+from rnasynth.evaluation.cells.crowds import crowd, edges, noise
 from rnasynth.evaluation.cells.matching import RADIUS_UM, match_centroids
 from rnasynth.evaluation.cells.stain import STAINS, unmixed
 from rnasynth.nets.nuclei import NucleiNet
@@ -36,6 +37,7 @@ from rnasynth.nets.nuclei import NucleiNet
 TILE_PX, DRAWN_PX = 96, 128
 FINEST_UM, COARSEST_UM = 0.345, 0.62  # um/px of the training tiles, taken as if all were 0.5: nuclei of many sizes
 DEPTH_WEIGHT = 2.0
+_noise = partial(noise, mode="reflect")  # as when the weights in the package were trained
 SEED = 1000  # of the simulated patients; the book's cohorts have small seeds
 
 Batch = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -116,11 +118,6 @@ def rendered(n: int, *, seed: int = SEED) -> tuple[NDArray[np.float32], NDArray[
         masks.append(mask)
         depths.append(depth_map(mask))
     return np.stack(stains), np.stack(masks), np.stack(depths)
-
-
-def _noise(generator: np.random.Generator, side: int, sigma: float) -> NDArray[np.float32]:
-    field = ndimage.gaussian_filter(generator.standard_normal((side, side)).astype(np.float32), sigma)
-    return field / (float(field.std()) + 1e-6)
 
 
 def warped(

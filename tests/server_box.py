@@ -83,7 +83,6 @@ def write_site(folder: Path) -> dict[str, str]:
         "PIP_FIND_LINKS": str(folder / "index"),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PROJECT": "tinyproject",
-        "PACKAGE": "tinyproject",
         "DASK_DISTRIBUTED__SCHEDULER__DASHBOARD__ENABLED": "false",
     }
 

@@ -5,7 +5,7 @@ set -eu -o pipefail
 pack=$1 environment=$2
 (cd "$pack" && sha256sum --check --quiet SHA256SUMS)
 "${PYTHON:-python3}" -m venv "$environment"
-"$environment/bin/python" -m pip install --quiet --no-index --find-links "$pack/wheels" "${PACKAGE:-rnasynth}"
+"$environment/bin/python" -m pip install --quiet --no-index "$pack"/wheels/*.whl
 if [ -d "$pack/data" ]; then
   mkdir -p "$RNASYNTH_DATA"
   cp -r "$pack/data/." "$RNASYNTH_DATA/"

@@ -41,7 +41,7 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/08_e
 
 # %% tags=["resolve"]
 from rnasynth import plots
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.utility import cohorts as utility_cohorts
 from rnasynth.evaluation.utility import report as utility_report
 from rnasynth.evaluation.utility.scores import LABELS

@@ -38,7 +38,7 @@ out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/10_s
 import dataclasses
 
 from rnasynth.evaluation import sampling
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.pages import Page
 from rnasynth.plots.sampling import quality
 from rnasynth.systems.cdm_config import PAPER_SAMPLING, Sampling

@@ -44,6 +44,7 @@ from rnasynth.evaluation.fidelity import score as fidelity_score
 from rnasynth.evaluation.fidelity import sets as fidelity_sets
 from rnasynth.evaluation.fidelity import study as fidelity_study
 from rnasynth.evaluation.fidelity.reference import Reference
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.utility import cohorts as utility_cohorts
 from rnasynth.features.networks import feature_network, preprocessing_of
 from rnasynth.pages import Page
@@ -132,7 +133,7 @@ page.figure(
 for number, (network, curve) in enumerate(curves.items()):
     for name, limit in curve.limits.items():
         label = f"limit of the Frechet distance at infinitely many tiles, {name} ({network})"
-        page.number(f"limit_{fidelity_study.key_of(name)}_{number + 1}", limit, label=label)
+        page.number(f"limit_{key_of(name)}_{number + 1}", limit, label=label)
 
 # %% [markdown]
 # ## Like real ones, and as varied?
@@ -144,7 +145,7 @@ for number, (network, curve) in enumerate(curves.items()):
 for number, network in enumerate(names):
     covered = fidelity_study.cover(train, test, generated, network, seed=seed)
     for row in covered.itertuples():
-        key, label = f"{row.label}_{fidelity_study.key_of(row.group)}_{number + 1}", f"{row.label}, {row.group} ({network})"
+        key, label = f"{row.label}_{key_of(row.group)}_{number + 1}", f"{row.label}, {row.group} ({network})"
         page.number(key, row.value, low=row.low, high=row.high, n=row.n, label=label)
     page.figure(
         plots.intervals(covered, x_label=f"share, density: ratio ({network})"),

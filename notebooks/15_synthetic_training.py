@@ -101,7 +101,7 @@ page.note(
 # here the whole 90 % interval of the paired difference must lie within a margin for the word equivalent. Two controls
 # tell what that is worth: the same real tiles with *nothing* in place of the others, and tiles of exchanged profiles.
 # On her2st, whose tiles are few, the classifiers start from the released network, as on page 08; it never saw the tested
-# section. From random weights (`start=""`) not even real tiles teach them anything there.
+# section. `start=""` shows what random weights make of so few tiles.
 
 # %%
 replaced = replacement_study(replace(bench, protocol=starting_from(steps, from_run)), folder=resumed)
@@ -140,8 +140,8 @@ page.figure(
 #
 # A tile that is typical of its tissue does for telling tissues apart, whatever patient it is of. So the same is asked of
 # a number that differs between patients of one tissue: does a sample lie above or below the median of its own tissue?
-# Where the cohort has one tissue, the question above is of that kind already. It is asked where `within` names a column
-# (half a minute more in `demo`, where not even real tiles could be told apart when this page was written).
+# Where the cohort has one tissue, the question above is of that kind already. It is asked where `within` names a column,
+# for half a minute more in `demo`.
 
 # %%
 inside = utility_cohorts.within_of(data, within)

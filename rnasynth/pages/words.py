@@ -23,6 +23,7 @@ ALSO = {  # what a page says, or calls in its code, when it means a word that it
     "intraclass correlation": ("raters agree", "agreement"),
     "jackknife": ("sampling_seeds",),
     "matched random genes": ("random genes", "perturb"),
+    "memorisation": ("nearest training", "memorised", "copies"),
     "min-max loss": ("minmax", "wasserstein"),
     "mpp": ("mpp_um",),
     "Otsu threshold": ("tissue mask", "mask"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rnasynth.evaluation.cells.composition import Comparison, Empty, composition
 from rnasynth.evaluation.cells.nuclei import Nuclei
 from rnasynth.evaluation.cells.study import SETS, CellStudy
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval
 
 Example = tuple[NDArray[np.uint8], Nuclei]

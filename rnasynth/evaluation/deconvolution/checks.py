@@ -18,6 +18,7 @@ from rnasynth.evaluation.deconvolution import mixtures as mixtures_at_hand
 from rnasynth.evaluation.deconvolution.inputs import signature_folder
 from rnasynth.evaluation.deconvolution.methods import Deconvolution, Method, deconvolve
 from rnasynth.evaluation.deconvolution.mixtures import KnownMixture
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 
 MIN_SAMPLES = 4  # below, resampling samples says nothing
@@ -91,7 +92,7 @@ def validate(
             scaled = mixture.other and not absolute
             known, cells = compared(mixture, rna.to_cells(mixture.rna_content), rescale=scaled)
             _, as_if = compared(mixture, rna, rescale=scaled)
-            key = f"{mixture.key}_{_word(rna.method)}"
+            key = f"{mixture.key}_{key_of(rna.method)}"
             words = f"{mixture.name}, {rna.method}"
             r = bootstrap(flat_correlation, known, cells, n_boot=n_boot, seed=seed)
             error = bootstrap(rmse, known, cells, n_boot=n_boot, seed=seed)
@@ -179,10 +180,6 @@ def _points(mixture: KnownMixture, method: str, known: NDArray[Any], cells: NDAr
             "y": cells.ravel(),
         }
     )
-
-
-def _word(text: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in text.lower())
 
 
 def fractions_of(profiles: AnnData) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from sklearn.neighbors import NearestCentroid, NearestNeighbors
 from rnasynth.data.external import External
 from rnasynth.data.genes import align, dense, only_training
 from rnasynth.errors import InputError
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, bootstrap
 
 Correction = Literal["none", "quantile", "moments"]
@@ -190,7 +191,7 @@ def shift_report(
                 "own tissue named": "no tissue shared" if right is None else str(right),
             }
         )
-        slug = "".join(letter if letter.isalnum() else "_" for letter in f"{label}_{way}".lower())
+        slug = key_of(f"{label}_{way}")
         distances.append({"label": label, "group": way, **ratio.to_dict()})
         numbers[f"distance_{slug}"] = ratio
         labels[f"distance_{slug}"] = f"{label}, {way}: nearest training patient, test patients = 1"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.manifold import squared_distances
-from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.fidelity.sets import TileSet
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, bootstrap, mean_of_known
 from rnasynth.features import FeatureStats
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.manifold import squared_distances
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.latent.checks import share_interval
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 from rnasynth.nets.contrastive import resize
@@ -193,11 +194,6 @@ def memorisation(
         ratio_threshold=ratio_threshold,
         table=pd.DataFrame.from_dict(rows, orient="index").rename_axis("tiles of"),
     )
-
-
-def key_of(name: str) -> str:
-    """Return a name fit for a number: letters, digits and underscores."""
-    return "".join(character if character.isalnum() else "_" for character in name.lower()).strip("_")
 
 
 def pixels(tiles: NDArray[np.uint8], *, side: int = PIXEL_SIDE) -> NDArray[np.float32]:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.manifold import inception_score
-from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.fidelity.sets import TileSet
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import groups_if_enough
 from rnasynth.features import FeatureNetwork
 

@@ -21,8 +21,9 @@ from rnasynth.data.papers import read_papers
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.distances import frechet_distance, kid
 from rnasynth.evaluation.fidelity.manifold import NEIGHBOURS, manifold
-from rnasynth.evaluation.fidelity.memorisation import REAL, MemorisationReport, key_of, memorisation, turned
+from rnasynth.evaluation.fidelity.memorisation import REAL, MemorisationReport, memorisation, turned
 from rnasynth.evaluation.fidelity.sets import TileSet
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, groups_if_enough, mean_and_range
 from rnasynth.features import FeatureStats
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.manifold import NEIGHBOURS, recalled, squared_distances
-from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.fidelity.sets import TileSet
 from rnasynth.evaluation.fidelity.study import FLOOR
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, bootstrap, groups_if_enough
 from rnasynth.features import FeatureStats
 

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units
 
 LEVELS = (0.5, 0.8, 0.95)

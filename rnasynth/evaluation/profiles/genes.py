@@ -21,7 +21,7 @@ from statsmodels.stats.multitest import multipletests
 
 from rnasynth.data.genes import dense, only_training
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, resampling_units
 
 TOPS = (20, 200, 1000)  # genes, as the field reports them

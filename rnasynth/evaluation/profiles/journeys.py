@@ -21,7 +21,7 @@ from rnasynth.data.patients import PatientInputs, choose_tiles, features_key, st
 from rnasynth.data.splits import evenly_spaced
 from rnasynth.data.transform import Transform
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles.attention import attention_pooling
 from rnasynth.evaluation.profiles.pairs import Pairs, pair, take
 from rnasynth.evaluation.profiles.round_trip import (

@@ -20,7 +20,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.data.genes import dense
 from rnasynth.data.patients import PatientInputs, others
 from rnasynth.data.transform import Transform, default_scale
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles.baselines import RIDGE_FEATURES, ridge_features
 from rnasynth.evaluation.profiles.genes import (
     gene_correlation,

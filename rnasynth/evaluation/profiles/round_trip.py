@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnasynth.data.patients import features_key
 from rnasynth.data.transform import Transform
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles.pairs import ProfileModel
 from rnasynth.evaluation.profiles.survivors import CEILING, MADE, CellReader, SurvivalReport, cosine_agreement, survivors
 from rnasynth.evaluation.stats import Interval

@@ -27,7 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.fidelity.manifold import manifold, squared_distances
-from rnasynth.evaluation.fidelity.memorisation import REAL, key_of, memorisation
+from rnasynth.evaluation.fidelity.memorisation import REAL, memorisation
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.latent.checks import share_interval
 from rnasynth.evaluation.profiles.genes import within
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units

@@ -20,7 +20,7 @@ from rnasynth.data.patients import PatientInputs
 from rnasynth.data.transform import Transform
 from rnasynth.errors import InputError
 from rnasynth.evaluation.conditioning.experiment import critic_curves
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles.baselines import RIDGE_BOTH, RIDGE_FEATURES, RIDGE_TEXT, fit_baselines
 from rnasynth.evaluation.profiles.genes import GeneReport, gene_report, order_by_validation
 from rnasynth.evaluation.profiles.pairs import Pairs, ProfileModel, check_disjoint, pair, take

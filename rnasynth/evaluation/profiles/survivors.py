@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from rnasynth.errors import InputError
 from rnasynth.evaluation.conditioning.area import ridge
 from rnasynth.evaluation.conditioning.retrieval import rank_matrix
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles.genes import (
     found,
     gene_correlation,

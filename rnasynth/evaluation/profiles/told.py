@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles.genes import gene_correlation, interval_of, resample_counts, weighted_correlation, within
 from rnasynth.evaluation.stats import Interval, resampling_units
 

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from rnasynth.errors import InputError, SplitError
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles.baselines import hashed_words, mean_features
 from rnasynth.evaluation.profiles.pairs import Pairs, check_disjoint
 from rnasynth.evaluation.stats import Interval, bootstrap, resampling_units

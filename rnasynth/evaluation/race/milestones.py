@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.race.arms import GAN, NARROW, RNA
 from rnasynth.evaluation.stats import Interval, mean_and_range
 

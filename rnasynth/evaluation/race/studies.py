@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import seeded
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.memorisation import key_of
 from rnasynth.evaluation.fidelity.spectrum import compare_spectra, power_spectrum, untrained_tiles
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.race.arms import ARMS, settings, train_arms
 from rnasynth.evaluation.race.judge import Judge
 from rnasynth.evaluation.race.milestones import over_seeds

@@ -82,6 +82,12 @@ class Bench:
         return tuple(map(str, self.task["classes"]))
 
     @property
+    def unit(self) -> str:
+        """What intervals resample, in words: patients, or the samples of the one group that is tested."""
+        groups = np.concatenate([np.asarray(fold.test) for fold in self.folds])
+        return "patients" if resampling_units(groups)[1] == "split groups" else "samples of one split group"
+
+    @property
     def chance(self) -> float:
         """Share of the commonest class among the tested tiles."""
         counts = np.bincount(self.real.numbers[np.concatenate([self.tested(fold) for fold in self.folds])])

@@ -27,6 +27,7 @@ from rnasynth.errors import InputError
 from rnasynth.evaluation.conditioning.experiment import tissue_mean_profiles
 from rnasynth.evaluation.expression.shift import bring_in
 from rnasynth.evaluation.utility.cohorts import ExternalCohort
+from rnasynth.evaluation.utility.piles import Maker
 from rnasynth.evaluation.utility.scores import Exchanged, Scores, exchanged, score
 from rnasynth.features import same_stain
 from rnasynth.systems.classifier import TileClassifier
@@ -66,16 +67,11 @@ LATENT_WAYS: dict[str, Way] = {
 PUBLISHED = "mean"  # RNA-GAN, whose numbers these are: "initialized as zero", before or after is not said; RNA-CDM: "zero"
 
 
-class Maker(Protocol):
-    """What makes tiles: a `TileGenerator` with an encoder."""
+class Encoding(Maker, Protocol):
+    """What makes tiles by way of a latent: a `TileGenerator` with an encoder."""
 
     encoder: Any
-    px: int
     mpp_um: float
-
-    def generate(self, profiles: AnnData, n_per_profile: int, seed: int = 0) -> NDArray[np.uint8]:
-        """Return uint8 tiles (N, n_per_profile, px, px, 3)."""
-        ...
 
     def conditions(self, profiles: AnnData) -> tuple[NDArray[np.float32], list[str]]:
         """Return what the generator is told of each sample, (N, c), and the sample ids."""
@@ -108,7 +104,7 @@ class Named:
         return exchanged(self.truth, self.probabilities, classes, **given)
 
 
-def told(generator: Maker, way: Way, external: ExternalCohort, train: AnnData) -> AnnData:
+def told(generator: Encoding, way: Way, external: ExternalCohort, train: AnnData) -> AnnData:
     """Return the external profiles as this generator's encoder reads them: z-scores, missing genes filled.
 
     Raises
@@ -126,7 +122,7 @@ def told(generator: Maker, way: Way, external: ExternalCohort, train: AnnData) -
 
 
 def named_made(
-    generator: Maker, classifier: TileClassifier, profiles: AnnData, *, tiles: int, seed: int
+    generator: Encoding, classifier: TileClassifier, profiles: AnnData, *, tiles: int, seed: int
 ) -> tuple[Named, NDArray[np.uint8]]:
     """Generate tiles of profiles and name them; profiles whose class is unknown are left out.
 
@@ -151,7 +147,7 @@ def named_made(
 
 
 def named_mean(
-    generator: Maker, classifier: TileClassifier, profiles: AnnData, train: AnnData, *, tiles: int, seed: int
+    generator: Encoding, classifier: TileClassifier, profiles: AnnData, train: AnnData, *, tiles: int, seed: int
 ) -> Named:
     """Name tiles of the mean training profile as if they had been made for each sample: the RNA says nothing of it.
 
@@ -215,7 +211,7 @@ class LatentNamer:
     classifier : whose classes are named.
     """
 
-    def __init__(self, generator: Maker, cohort: Cohort, classifier: TileClassifier) -> None:
+    def __init__(self, generator: Encoding, cohort: Cohort, classifier: TileClassifier) -> None:
         train = cohort.only("train").profiles
         truth = classifier.labels(train.obs)
         known = truth != ""

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnasynth.errors import InputError
-from rnasynth.evaluation.stats import Interval, resampling_units
+from rnasynth.evaluation.stats import Interval
 from rnasynth.evaluation.utility.bench import Bench, gain, per_unit
 from rnasynth.evaluation.utility.external import Named
 from rnasynth.evaluation.utility.folds import Fold
@@ -287,7 +287,6 @@ def _report(
                 "gain over random weights (95 %)": str(numbers[f"{key}_gain"]),
             }
         )
-    first = named[("scratch", sizes[0])]
     return PretrainingReport(
         numbers=numbers,
         labels=labels,
@@ -301,6 +300,6 @@ def _report(
         sizes=sizes,
         pretrained_on=pretrained_on,
         chance=bench.chance,
-        unit="patients" if resampling_units(first.groups)[1] == "split groups" else "samples of one split group",
+        unit=bench.unit,
         answering="simclr_made" if bench.protocol.short or ("simclr_made_low", sizes[0]) not in named else "simclr_made_low",
     )

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from rnasynth.evaluation.cells.composition import Equivalence, equivalence
-from rnasynth.evaluation.stats import Interval, resampling_units
+from rnasynth.evaluation.stats import Interval
 from rnasynth.evaluation.utility.bench import Bench, per_unit
 from rnasynth.evaluation.utility.external import Named
 from rnasynth.evaluation.utility.learning import learn, named_by
@@ -184,7 +184,6 @@ def _report(bench: Bench, named: dict[tuple[str, int], Named], *, n_tiles: int, 
         lines.append(line)
         if arm == REPLACED and percent in (0, 75, 100):
             confusions[line["training tiles"]] = scores.confusion
-    first = named[(REPLACED, 0)]
     return ReplacementReport(
         numbers=numbers,
         labels=labels,
@@ -194,7 +193,7 @@ def _report(bench: Bench, named: dict[tuple[str, int], Named], *, n_tiles: int, 
         confusions=confusions,
         chance=bench.chance,
         margin=margin,
-        unit="patients" if resampling_units(first.groups)[1] == "split groups" else "samples of one split group",
+        unit=bench.unit,
         n_units=len(base),
         n_tiles=n_tiles,
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError
 from rnasynth.evaluation.conditioning.experiment import first_in_turn
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, resampling_units
 from rnasynth.evaluation.utility.cohorts import ExternalCohort
 from rnasynth.evaluation.utility.external import (

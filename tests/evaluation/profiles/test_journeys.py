@@ -12,7 +12,7 @@ from anndata import AnnData
 from rnasynth.data.cohort import Cohort, load_cohort
 from rnasynth.data.transform import Transform
 from rnasynth.errors import InputError
-from rnasynth.evaluation.fidelity.memorisation import key_of
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles import journeys
 from rnasynth.evaluation.profiles.baselines import ridge_features
 from rnasynth.evaluation.profiles.round_trip import RoundTripReport

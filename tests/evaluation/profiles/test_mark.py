@@ -16,6 +16,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.data.patients import PatientInputs
 from rnasynth.data.transform import Transform
 from rnasynth.errors import InputError, SplitError
+from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.profiles import mark, surroundings
 from rnasynth.evaluation.profiles.baselines import RIDGE_FEATURES
 from rnasynth.evaluation.profiles.genes import weighted_correlation
@@ -116,7 +117,7 @@ def test_a_spot_is_read_with_its_section_alone() -> None:
 
 
 def test_what_stands_around_is_found_where_it_matters_and_not_where_it_does_not(report: mark.MarkReport) -> None:
-    kernel, ridge = f"mark_{mark.key_of(mark.KERNEL)}_measured", f"mark_{mark.key_of(RIDGE_FEATURES)}_measured"
+    kernel, ridge = f"mark_{key_of(mark.KERNEL)}_measured", f"mark_{key_of(RIDGE_FEATURES)}_measured"
     assert report.numbers[kernel].value > report.numbers[ridge].value + 0.1
     cohort, inputs = spots(around=False)
     other = mark.mark_report(cohort, compared(cohort, inputs), models=("perfect",), n_best=5, n_boot=20)
@@ -125,10 +126,10 @@ def test_what_stands_around_is_found_where_it_matters_and_not_where_it_does_not(
 
 def test_the_models_stand_between_chance_and_the_ceiling(report: mark.MarkReport) -> None:
     numbers = report.numbers
-    chance, ceiling = numbers["mark_perfect_of_another_spot_measured"], numbers[f"mark_{mark.key_of(mark.CEILING)}_measured"]
+    chance, ceiling = numbers["mark_perfect_of_another_spot_measured"], numbers[f"mark_{key_of(mark.CEILING)}_measured"]
     assert numbers["mark_perfect_measured"].value == pytest.approx(1.0)
     assert abs(chance.value) < 0.1 and abs(numbers["mark_deaf_measured"].value) < 0.1  # the broken variant
-    assert chance.high < numbers[f"mark_{mark.key_of(mark.KERNEL)}_measured"].value < ceiling.value < 1
+    assert chance.high < numbers[f"mark_{key_of(mark.KERNEL)}_measured"].value < ceiling.value < 1
     assert numbers["mark_perfect_of_another_spot_best"].value > chance.value + 0.1  # the best of many by chance alone
     assert set(numbers) == set(report.labels)
     said = report.summary("perfect", "deaf")
@@ -138,7 +139,7 @@ def test_the_models_stand_between_chance_and_the_ceiling(report: mark.MarkReport
 
 
 def test_sections_are_held_out_in_turn(report: mark.MarkReport) -> None:
-    found = report.numbers[f"sections_{mark.key_of(mark.KERNEL)}_measured"]
+    found = report.numbers[f"sections_{key_of(mark.KERNEL)}_measured"]
     assert found.n == len(SECTIONS) and found.low <= found.value <= found.high
     assert not any(key.startswith("sections_perfect") for key in report.numbers)
 

@@ -85,13 +85,12 @@ class AreaReport:
     def verdict(self) -> str:
         """Say whether the area follows the profile, and how the mean area lies, from the intervals alone."""
         n = self.numbers
-        told = [] if self.unit == "split groups" else ["Within one split group, and of no other"]
-        told.append(
+        told = [
             f"the haematoxylin area of the tiles {'follows' if self.follows else 'is not shown to follow'} the profile:"
             f" Spearman's correlation with the real tiles is {n['follow']}, with profiles shuffled in the {self.strata}"
             f" {n['follow_shuffled']} (p = {self.p:.3g}), and ridge regression from the genes, without an image, reaches"
             f" {n['ridge_genes']}"
-        )
+        ]
         off = n["area_difference"]
         if not self.area_is_right:
             shade = f"too {'dark' if off.value > 0 else 'light'} by more than {AREA_MARGIN:g}"
@@ -102,7 +101,7 @@ class AreaReport:
         else:
             shade += ", not measurably different"
         told.append(f"mean area {n['area_generated']} generated, {n['area_real']} real: {shade} (difference {off})")
-        words = "; ".join(told) + "."
+        words = ("" if self.unit == "split groups" else "within one split group alone, ") + "; ".join(told) + "."
         return words[0].upper() + words[1:]
 
     def encoder_verdict(self) -> str:

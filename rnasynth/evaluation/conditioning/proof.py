@@ -113,11 +113,10 @@ class ConditioningProof:
         """Say in one sentence what the intervals allow, and no more."""
         if not math.isfinite(self.gain_over_shuffled.low):
             return f"Not decided: {self.n_groups} {self.unit} give no interval."
-        told = [] if self.n_patients > 1 else ["Within one split group, and of no other"]
-        told += [
-            "The profile reaches the tile"
+        told = [
+            "the profile reaches the tile"
             if self.beats_shuffled and self.retrieves
-            else "It is not shown that more than the tissue reaches the tile"
+            else "it is not shown that more than the tissue reaches the tile"
         ]
         told.append(f"retrieval within tissue {self.retrieval_rank} (chance 0.5)")
         for name, gain, wins in (
@@ -127,7 +126,8 @@ class ConditioningProof:
         ):
             if gain is not None:
                 told.append(f"{'beats' if wins else 'does not beat'} {name} ({gain})")
-        return "; ".join(told) + "."
+        words = ("" if self.n_patients > 1 else "within one split group alone, ") + "; ".join(told) + "."
+        return words[0].upper() + words[1:]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types: intervals as dicts, the four claims, the verdict; without the table."""

@@ -46,6 +46,7 @@ class ReplacementReport:
     margin : of the tests, difference of accuracy.
     unit, n_units : what the intervals resample, and how many.
     n_tiles : training tiles of a fold.
+    units : a row a unit, a column an arm "ARM_PERCENT": share of its tiles that was named rightly.
     """
 
     numbers: dict[str, Interval]
@@ -59,6 +60,7 @@ class ReplacementReport:
     unit: str
     n_units: int
     n_tiles: int
+    units: pd.DataFrame
 
     def difference(self, percent: int, arm: str = REPLACED) -> Interval:
         """Return the paired difference of accuracy to no replacement, with its 90 % interval."""
@@ -158,7 +160,8 @@ def _piles(bench: Bench, real: Pile, made: Pile, random: np.random.Generator) ->
 
 def _report(bench: Bench, named: dict[tuple[str, int], Named], *, n_tiles: int, n_boot: int) -> ReplacementReport:
     classes, margin = bench.classes, bench.protocol.margin
-    base = per_unit(named[(REPLACED, 0)], classes)
+    units = pd.DataFrame({f"{KEYS[arm]}_{percent}": per_unit(found, classes) for (arm, percent), found in named.items()})
+    base = units[f"{KEYS[REPLACED]}_0"]
     numbers: dict[str, Interval] = {}
     labels: dict[str, str] = {}
     tests: dict[str, Equivalence] = {}
@@ -175,7 +178,7 @@ def _report(bench: Bench, named: dict[tuple[str, int], Named], *, n_tiles: int, 
         line = {"training tiles": f"{percent} % {arm}" if percent else "all real"}
         line |= {LABELS[name]: str(scores.numbers[name]) for name in ("accuracy", "f1", "auc")}
         if (arm, percent) != (REPLACED, 0):
-            test = tests[key] = equivalence(base, per_unit(found, classes), margin=margin)
+            test = tests[key] = equivalence(base, units[key], margin=margin)
             if math.isfinite(test.difference.low):  # fewer than three units have no interval
                 numbers[f"{key}_difference"] = test.difference
                 labels[f"{key}_difference"] = f"{percent} % {arm}: accuracy, paired difference to all real, 90 %"
@@ -196,4 +199,5 @@ def _report(bench: Bench, named: dict[tuple[str, int], Named], *, n_tiles: int, 
         unit=bench.unit,
         n_units=len(base),
         n_tiles=n_tiles,
+        units=units,
     )

@@ -30,7 +30,7 @@ from rnasynth.evaluation.profiles.genes import (
     weighted_correlation,
     well_measured,
 )
-from rnasynth.evaluation.profiles.pairs import Pairs, pair
+from rnasynth.evaluation.profiles.pairs import Pairs, ProfileModel, pair
 from rnasynth.evaluation.profiles.study import Study
 from rnasynth.evaluation.profiles.surroundings import (
     KERNEL,
@@ -65,6 +65,7 @@ class MarkReport:
     rows, section_rows : for `plots.intervals`: label, group, value, low, high, n.
     first : the model whose predictions for other spots show what chance gives.
     unit : what the intervals of `rows` resample.
+    n : test spots.
     """
 
     numbers: dict[str, Interval]
@@ -73,14 +74,25 @@ class MarkReport:
     section_rows: pd.DataFrame
     first: str
     unit: str
+    n: int
 
+    @property
     def caption(self) -> str:
-        """Say what the figure of `panels` shows."""
+        """What the figure of `panels` shows."""
         return (
             f"The best measured genes on unseen spots. Circles: 95 % intervals over {self.unit} (for another spot's, over "
-            "shuffles). Squares: mean and range of sections held out in turn; trained generators, which would have to be "
-            "trained anew for each, are left out. Dashed: the mark."
+            "shuffles). Squares: regressions, mean and range of sections held out in turn. Dashed: the mark."
         )
+
+    @property
+    def alt(self) -> str:
+        """That figure in words."""
+        return "Three panels of points with intervals, one row a model or control, one panel a set of genes."
+
+    @property
+    def of(self) -> str:
+        """How many of what."""
+        return f"{self.n} test spots"
 
     def panels(self) -> dict[str, tuple[pd.DataFrame, float | None]]:
         """Return set of genes -> (rows, `group` the unit in words; the mark or None), for `plots.profiles.beside_marks`."""
@@ -103,7 +115,7 @@ class MarkReport:
             for row in frame.to_dict("records"):
                 text = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
                 rows.setdefault(str(row["label"]), {})[f"{row['group']}{more}"] = text
-        words = _words(N_GENES)
+        words = words_of(N_GENES)
         rows["mark (ridge, ImageNet features)"] = {words[name]: f"{value:g}" for name, value in MARKS.items()}
         return pd.DataFrame.from_dict(rows, orient="index").fillna("").rename_axis("model")
 
@@ -114,11 +126,8 @@ class MarkReport:
             said = []
             for name, words in (("measured", "over the best measured genes"), ("best", "over the 50 best on these spots")):
                 found = self.numbers[f"mark_{key_of(model)}_{name}"]
-                word = (
-                    "above" if found.low > MARKS[name] else "not shown to be above" if found.high > MARKS[name] else "below"
-                )
                 said.append(
-                    f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] {words} ({word} the mark {MARKS[name]:g})"
+                    f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}] {words} ({beside_the_mark(found, name)})"
                 )
             parts.append(f"{model}: {', '.join(said)}")
         by_chance = {kind: self.numbers[f"mark_{key_of(f'{self.first} {ANOTHER}')}_{kind}"] for kind in MARKS}
@@ -156,20 +165,13 @@ def mark_report(
     InputError : samples without place or tiles. SplitError : a section in two splits.
     """
     parts = {"train": compared.train, "val": compared.val, "test": compared.test}
-    test, obs = compared.test, cohort.profiles.obs
-    known = _regressions(parts, obs)
-    expected = {
-        split: {name: compared.models[name].mean(parts[split].inputs, 16, seed) for name in models} | known[split]
-        for split in ("val", "test")
-    }
-    first = models[0]
-    for made in expected.values():
-        made[f"{first} {TOGETHER}"] = np.mean([made[first], made[KERNEL]], axis=0, dtype=np.float32)
+    test, obs, first = compared.test, cohort.profiles.obs, models[0]
+    expected = expected_profiles({name: compared.models[name] for name in models}, parts, obs, seed=seed)
     order = order_by_validation(compared.val.z, expected["val"])
     units, unit = resampling_units(test.groups)
     weights, n_groups = resample_counts(units, n_boot, seed)
     method = f"percentile bootstrap over {unit}, {n_boot} resamples, 95%"
-    words, once = _words(len(test.genes), n_best), np.ones((1, len(test)))
+    words, once = words_of(len(test.genes), n_best), np.ones((1, len(test)))
     numbers: dict[str, Interval] = {}
     labels: dict[str, str] = {}
     rows: Rows = []
@@ -190,19 +192,55 @@ def mark_report(
         for kind, genes in gene_sets(r, order, n_best).items():
             value = mean_of_known(r[genes])
             keep(label, kind, interval_of(value, np.nanmean(drawn[:, genes], axis=1), n_groups, method))
-    chance: dict[str, list[float]] = {}
-    for number in range(SHUFFLES):
-        wrong = pairs[first][1][others(len(test), seed + number)]
-        r = weighted_correlation(real, wrong, once)[0]
-        for kind, genes in gene_sets(r, order, n_best).items():
-            chance.setdefault(kind, []).append(mean_of_known(r[genes]))
-    for kind, values in chance.items():
+    for kind, values in of_another_spot(real, pairs[first][1], order, n_best=n_best, seed=seed).items():
         keep(f"{first} {ANOTHER}", kind, interval_of(float(np.mean(values)), np.array(values), SHUFFLES, BY_CHANCE))
-    sections = over_sections(cohort, compared, n_best=n_best, seed=seed)
+    sections = regressions_in_turn(cohort, compared, n_best=n_best, seed=seed)
     for row in sections:
         key, found = row.pop("key"), row.pop("interval")
         numbers[key], labels[key] = found, f"mean correlation, {row['group']}, sections held out in turn: {row['label']}"
-    return MarkReport(numbers, labels, pd.DataFrame(rows), pd.DataFrame(sections), first, unit)
+    return MarkReport(numbers, labels, pd.DataFrame(rows), pd.DataFrame(sections), first, unit, len(test))
+
+
+def expected_profiles(
+    models: Mapping[str, ProfileModel], parts: Mapping[str, Pairs], obs: pd.DataFrame, *, seed: int = 0
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Return what models and the regressions expect: "val" and "test" -> name -> profiles, shape (N, genes).
+
+    Beside the models stand ridge regression on the own tile, kernel regression with surroundings, and the mean of the latter
+    and the first model. The regressions are fitted and chosen here, on the training and validation samples of `parts`.
+    """
+    wide = {
+        split: replace(part, inputs=with_surroundings(cast(PatientInputs, part.inputs), obs))
+        for split, part in parts.items()
+    }
+    ridge, kernel = ridge_features(parts["train"], parts["val"]), kernel_regression(wide["train"], wide["val"])
+    expected = {}
+    for split in ("val", "test"):
+        made = {name: model.mean(parts[split].inputs, 16, seed) for name, model in models.items()}
+        made |= {RIDGE_FEATURES: ridge.mean(parts[split].inputs), KERNEL: kernel.mean(wide[split].inputs)}
+        for first in list(models)[:1]:
+            made[f"{first} {TOGETHER}"] = np.mean([made[first], made[KERNEL]], axis=0, dtype=np.float32)
+        expected[split] = made
+    return expected
+
+
+def of_another_spot(
+    real: NDArray[np.float64], made: NDArray[np.floating], order: NDArray[np.intp], *, n_best: int = N_BEST, seed: int = 0
+) -> dict[str, list[float]]:
+    """Return set of genes -> mean correlation of predictions for other spots, one a shuffle: what chance gives."""
+    chance: dict[str, list[float]] = {}
+    for number in range(SHUFFLES):
+        r = gene_correlation(real, made[others(len(real), seed + number)])
+        for kind, genes in gene_sets(r, order, n_best).items():
+            chance.setdefault(kind, []).append(mean_of_known(r[genes]))
+    return chance
+
+
+def beside_the_mark(found: Interval, kind: str) -> str:
+    """Say whether an interval lies above the mark of a set of genes ("measured" or "best")."""
+    mark = MARKS[kind]
+    word = "above" if found.low > mark else "not shown to be above" if found.high > mark else "below"
+    return f"{word} the mark {mark:g}"
 
 
 def gene_sets(r: NDArray[np.float64], order: NDArray[np.intp], n_best: int) -> dict[str, NDArray[np.intp]]:
@@ -235,8 +273,8 @@ def reachable(r: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(2 * known / (1 + known)))
 
 
-def over_sections(cohort: Cohort, compared: Study, *, n_best: int = N_BEST, seed: int = 0) -> Rows:
-    """Hold out each split group in turn, for the regressions that are fitted in seconds; trained generators are not.
+def regressions_in_turn(cohort: Cohort, compared: Study, *, n_best: int = N_BEST, seed: int = 0) -> Rows:
+    """Hold out each split group in turn, for the regressions, which take seconds; `sections` does it for trained generators.
 
     Genes, scale, penalties and patterns are chosen anew without the group. Rows: key, interval (mean and range of groups),
     label, group and the interval's fields.
@@ -250,7 +288,7 @@ def over_sections(cohort: Cohort, compared: Study, *, n_best: int = N_BEST, seed
         given[0].features,
     )
     place = {name: row for row, name in enumerate(everyone.sample_ids)}
-    words = _words(len(compared.test.genes), n_best)
+    words = words_of(len(compared.test.genes), n_best)
     found: dict[tuple[str, str], list[float]] = {}
     for fold in cohort.folds(cohort.profiles.obs["split_group"].nunique(), seed=seed):
         fold = best_measured(fold, len(compared.test.genes))
@@ -261,7 +299,7 @@ def over_sections(cohort: Cohort, compared: Study, *, n_best: int = N_BEST, seed
             profiles = fold.only(split).profiles
             rows = [place[name] for name in profiles.obs["sample_id"].astype(str) if name in place]
             parts[split] = pair(everyone.take(rows), profiles, transform)
-        made = _regressions(parts, cohort.profiles.obs)
+        made = expected_profiles({}, parts, cohort.profiles.obs)
         order = order_by_validation(parts["val"].z, made["val"])
         for name, values in made["test"].items():
             r = gene_correlation(parts["test"].z, values)
@@ -275,25 +313,13 @@ def over_sections(cohort: Cohort, compared: Study, *, n_best: int = N_BEST, seed
     return rows_of
 
 
-def _regressions(parts: Mapping[str, Pairs], obs: pd.DataFrame) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """Return what ridge regression on the own tile and kernel regression with surroundings say of validation and test."""
-    wide = {
-        split: replace(part, inputs=with_surroundings(cast(PatientInputs, part.inputs), obs))
-        for split, part in parts.items()
-    }
-    ridge, kernel = ridge_features(parts["train"], parts["val"]), kernel_regression(wide["train"], wide["val"])
-    return {
-        split: {RIDGE_FEATURES: ridge.mean(parts[split].inputs), KERNEL: kernel.mean(wide[split].inputs)}
-        for split in ("val", "test")
-    }
-
-
 def _in_order(profiles: AnnData, part: Pairs) -> AnnData:
     place = {str(name): row for row, name in enumerate(profiles.obs["sample_id"])}
     return profiles[[place[name] for name in part.inputs.sample_ids]].copy()
 
 
-def _words(n_genes: int, n_best: int = N_BEST) -> dict[str, str]:
+def words_of(n_genes: int, n_best: int = N_BEST) -> dict[str, str]:
+    """Return set of genes -> what it is, for readers."""
     return {
         "measured": f"{n_genes:,} best measured genes",
         "first": f"{n_best} best by validation spots",

@@ -78,3 +78,9 @@ def with_noise(model: ProfileModel, val: Pairs, *, n: int = 16, seed: int = 0) -
     error = np.square(val.z - draws.mean(axis=1)).mean(axis=0)
     spread = draws.var(axis=1, ddof=1).mean(axis=0)
     return WithNoise(model, np.sqrt(np.maximum(error - (1 + 1 / n) * spread, 0.0)).astype(np.float32))
+
+
+def drawn_wider(model: ProfileModel, val: Pairs, test: Pairs, n: int, *, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Return the name of a model with noise (see `with_noise`) -> its draws for test samples, shape (N, n, genes)."""
+    wide = with_noise(model, val, seed=seed)
+    return {wide.name: wide.sample(test.inputs, n, seed)}

@@ -9,7 +9,7 @@ called copies).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from rnasynth.data.splits import evenly_spaced
 from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.fidelity.manifold import manifold, squared_distances
-from rnasynth.evaluation.fidelity.memorisation import REAL, memorisation
+from rnasynth.evaluation.fidelity.memorisation import COPY_PERCENTILE, REAL, memorisation
 from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.latent.checks import share_interval
 from rnasynth.evaluation.profiles.genes import within
@@ -165,6 +165,25 @@ class StructureReport:
     distances: dict[str, NDArray[np.float64]]
     table: pd.DataFrame
     unit: str
+
+    def copying(self, names: Sequence[str], *, control: str) -> str:
+        """Say which sets copy training profiles, and whether the control, drawn training profiles, is found to.
+
+        A set copies where the interval of its share of copies lies above the 1 % that held-out real profiles may have.
+        """
+        parts = []
+        for name in (*names, control):
+            share, near = (self.numbers[f"{kind}_{key_of(name)}"] for kind in ("copies", "distance"))
+            word = "copies training profiles" if share.low > COPY_PERCENTILE / 100 else "is not found to copy"
+            parts.append(
+                f"{name} {word} (share of copies {share.value:.1%} [{share.low:.1%}, {share.high:.1%}]; its distance to the "
+                f"nearest is {near.value:.2f} [{near.low:.2f}, {near.high:.2f}] times that of held-out real profiles)"
+            )
+        seen = self.numbers[f"copies_{key_of(control)}"].low > COPY_PERCENTILE / 100
+        parts[-1] += (
+            ", as it must: these are training profiles" if seen else ": these are, so the measurement does not work here"
+        )
+        return "; ".join(parts) + "."
 
 
 WORDS = {

@@ -115,6 +115,11 @@ class Study:
         return said
 
     @property
+    def ridge(self) -> str:
+        """Return the name of ridge regression on all that samples have: features and text, or features alone."""
+        return RIDGE_BOTH if RIDGE_BOTH in self.models else RIDGE_FEATURES
+
+    @property
     def strata(self) -> NDArray[np.str_]:
         """Return the tissue of each test sample, within which genes are correlated; one for all where there are too few."""
         return np.full(len(self.test), "all") if self.too_few else self.test.tissues
@@ -296,6 +301,12 @@ def beats_the_label(report: GeneReport, model: str, *, of: str = "all") -> bool:
     """Whether a model follows the genes within tissues, where the label alone reaches 0: its interval is above 0."""
     found: Interval = report.numbers[f"within_{key_of(model)}_{of}"]
     return bool(found.low > 0)
+
+
+def deaf(report: GeneReport, models: Sequence[str]) -> list[str]:
+    """Say of which models it is not shown; see `beats_the_label`."""
+    said = "is not shown to say more of a gene than the tissue's name does"
+    return [f"{name} {said}" for name in models if not beats_the_label(report, name)]
 
 
 def genes_in_words(report: GeneReport, models: Sequence[str], *, control: str, of: str = "all") -> str:

@@ -123,13 +123,13 @@ def wide() -> Protocol:
     """Return `demo`'s tiles, margin and number of training tiles with the published network, for most of an hour on a CPU.
 
     Why: the demo's network is a quarter as wide, and is shown each tile two or three times. Here it is a ResNet-18 of its
-    full width, shown each about seven times, in five folds, with the fewest arms that answer: all real, three quarters
+    full width, shown each five times, in five folds, with the fewest arms that answer: all real, three quarters
     replaced, the same only left out, and tiles of exchanged profiles. Rate and steps are ours: in one training on the
-    generator's own training patients the loss stood still after ninety steps. It is no paper's protocol: the generator's
+    generator's own training patients the loss hardly fell after ninety steps. It is no paper's protocol: the generator's
     pixels, a quarter of the tiles.
     """
     short = demo()
-    train = replace(short.scratch.train, steps=125, batch_size=64)
+    train = replace(short.scratch.train, steps=100, batch_size=64)
     scratch = replace(short.scratch, width=64, learning_rate=1e-3, train=train)
     simclr = replace(short.simclr, width=64, learning_rate=1e-3, train=train)
     parts = {"scratch": scratch, "supervised": scratch, "simclr": simclr}

@@ -33,6 +33,7 @@ seed: int = 0  # seed of the split, of training and of the noise
 tiles_per_profile: int = 16  # generated tiles a held-out profile
 # example: variants "condition_critic=none,matching_weight=0;matching_weight=0", two ways
 variants: str = ""  # other ways to train RNA-GAN, trained and recorded; example in the parameters cell
+system: str = "rna-gan"  # system to train, or the name of a finished run, such as the released rna-gan-her2st
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/07_rna_gan
 
 # %% tags=["resolve"]
@@ -56,6 +57,7 @@ page = Page.open(
     out=out,
     tiles_per_profile=tiles_per_profile,
     variants=variants,
+    system=system,
 )
 
 # %% [markdown]
@@ -68,8 +70,8 @@ page = Page.open(
 # %%
 data = page.load()
 runs = {
-    name: train_preset(system, data, preset, overrides=[f"train.seed={seed}"])
-    for name, system in (("RNA-GAN", "rna-gan"), ("label only", "label-gan"))
+    name: train_preset(which, data, preset, overrides=[f"train.seed={seed}"])
+    for name, which in (("RNA-GAN", system), ("label only", "label-gan"))
 }
 page.figure(
     plots.curves(conditioning.critic_curves({name: run.metrics() for name, run in runs.items()}), x_label="step"),

@@ -35,6 +35,7 @@ tiles_per_profile: int = 4  # generated tiles a held-out profile; twice as many 
 # examples: sampling "method=heun;steps=32;churn=80", as published; variants "injection=once;paths=attention", two ways
 sampling: str = ""  # how tiles are drawn, by field and value; example in the parameters cell
 variants: str = ""  # other ways to tell the base stage its profile, trained and recorded; example in the parameters cell
+base_stage: str = "cdm-base"  # system to train, or the name of a finished run, such as the released cdm-base-her2st
 max_profiles: int = 120  # held-out profiles of which tiles are made, at most
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/09_rna_cdm
 
@@ -62,6 +63,7 @@ page = Page.open(
     tiles_per_profile=tiles_per_profile,
     sampling=sampling,
     variants=variants,
+    base_stage=base_stage,
     max_profiles=max_profiles,
 )
 
@@ -77,8 +79,8 @@ page = Page.open(
 # %%
 data = page.load()
 runs = {
-    name: train_preset(system, data, preset, overrides=[f"train.seed={seed}"])
-    for name, system in (("base", "cdm-base"), ("super-resolution", "cdm-sr"))
+    name: train_preset(which, data, preset, overrides=[f"train.seed={seed}"])
+    for name, which in (("base", base_stage), ("super-resolution", "cdm-sr"))
 }
 stages = [run.load() for run in runs.values()]
 chosen = ["precision=auto", *filter(None, sampling.split(";"))]

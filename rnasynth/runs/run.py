@@ -24,6 +24,7 @@ from rnasynth.engine.snapshots import SAMPLES, SNAPSHOTS, snapshot_path
 from rnasynth.errors import RunError
 
 MANIFEST = "manifest.json"
+UPSTREAM = "upstream"
 FORMAT = 1
 ABSENT = object()  # equal to no value
 
@@ -134,8 +135,12 @@ class Run:
         return networks
 
     def upstream(self) -> tuple[Run, ...]:
-        """Return the runs that this one was trained on, found beside it or by name."""
-        return tuple(load_run(name, folder=self.path.parent) for name in self.description["upstream"])
+        """Return the runs that this one was trained on, found in it (released weights), beside it, or by name."""
+        inside = self.path / UPSTREAM
+        return tuple(
+            load_run(inside / name if (inside / name).is_dir() else name, folder=self.path.parent)
+            for name in self.description["upstream"]
+        )
 
     def load(self, *, step: int | None = None) -> Any:
         """Return the trained system's public object, on the CPU and in evaluation mode.
@@ -203,10 +208,7 @@ def load_run(path_or_name: str | Path, *, folder: str | Path | None = None) -> R
     ------
     RunError : not found, not finished, a file that is missing, changed or of another kind.
     """
-    places = [Path(path_or_name)]
-    if Path(path_or_name).name == str(path_or_name):
-        owners = [Path(folder)] if folder is not None else []
-        places += [owner / path_or_name for owner in (*owners, runs_folder(), released_folder())]
+    places = run_places(path_or_name, folder=folder)
     for place in places:
         if place.is_file():
             refuse_other_kinds(place)
@@ -228,6 +230,15 @@ def load_run(path_or_name: str | Path, *, folder: str | Path | None = None) -> R
         found=f"neither (looked in {runs_folder()}; released: {', '.join(released) or 'none'})",
         fix="train it first: rnasynth train",
     )
+
+
+def run_places(path_or_name: str | Path, *, folder: str | Path | None = None) -> list[Path]:
+    """Return where `load_run` looks for a run, in its order."""
+    places = [Path(path_or_name)]
+    if Path(path_or_name).name == str(path_or_name):
+        owners = [Path(folder)] if folder is not None else []
+        places += [owner / path_or_name for owner in (*owners, runs_folder(), released_folder())]
+    return places
 
 
 def released_folder() -> Path:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rnasynth.config import check_preset
 from rnasynth.data.cohort import Cohort
-from rnasynth.engine import system_class
-from rnasynth.runs import Run, get_or_train
+from rnasynth.engine import SYSTEMS, system_class
+from rnasynth.errors import RunError
+from rnasynth.runs import Run, get_or_train, load_run
+from rnasynth.runs.run import run_places
 
 
 def check_training(system_name: str, preset: str, overrides: Sequence[str] = ()) -> None:
@@ -34,7 +36,8 @@ def train_preset(
 
     Parameters
     ----------
-    system_name : as registered, e.g. "rna-gan".
+    system_name : as registered, e.g. "rna-gan"; or the name of a finished run, such as released weights, which is taken as
+        it is.
     cohort : with its splits.
     preset : "demo", "gpu" or "paper".
     overrides : texts "field=value" (nested: "train.seed=1") that change this system's configuration, not its upstream's.
@@ -44,9 +47,31 @@ def train_preset(
     Raises
     ------
     InputError : unknown system, preset or field. RunError, SplitError, DivergedError : see `runs.get_or_train`.
+    RunError : a named run learned from another cohort, or with other splits, or was made with other settings than the
+        overrides say.
     """
+    if system_name not in SYSTEMS and any(place.is_dir() for place in run_places(system_name)):
+        return _finished(system_name, cohort, overrides)
     kind = system_class(system_name)
     config = kind.preset(preset).with_overrides(list(overrides))
     below = kind.upstream_preset(preset)
     upstream = [train_preset(name, cohort, below, folder=folder, progress=progress) for name in kind.upstream]
     return get_or_train(system_name, config, cohort, upstream=upstream, folder=folder, progress=progress)
+
+
+def _finished(name: str, cohort: Cohort, overrides: Sequence[str]) -> Run:
+    """Open a run by its name, and assert that it may be looked at with this cohort's test patients."""
+    run = load_run(name)
+    learned = run.description["cohort"]
+    if learned["fingerprint"] != cohort.fingerprint():
+        raise RunError(
+            f"run {name}",
+            expected=f"one that learned from cohort {cohort.name} {cohort.fingerprint()} with its splits",
+            found=f"cohort {learned['name']} {learned['fingerprint']}",
+            fix="what is tested here may be what it learned from: train the system on this cohort",
+        )
+    if run.config.with_overrides(list(overrides)) != run.config:
+        raise RunError(
+            f"run {name}", expected=f"one trained with {', '.join(overrides)}", found="other settings", fix="ask for its own"
+        )
+    return run

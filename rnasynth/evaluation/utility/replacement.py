@@ -27,6 +27,7 @@ from rnasynth.evaluation.utility.scores import LABELS, Scores
 
 REPLACED, LEFT_OUT, EXCHANGED = "replaced by synthetic", "left out, nothing instead", "replaced, profiles exchanged"
 KEYS = {REPLACED: "replaced", LEFT_OUT: "left_out", EXCHANGED: "exchanged"}
+SAID = {"replaced": "replaced", "left_out": "only left out", "exchanged": "replaced, profiles exchanged"}
 ENOUGH_LOST = 0.0  # a control that loses nothing shows nothing: its 90 % interval must lie below this
 
 
@@ -98,13 +99,7 @@ class ReplacementReport:
             f"Named rightly with real tiles alone: {whole.value:.0%} of the tiles (the commonest class: {self.chance:.0%})."
         ]
         for key, test in self.tests.items():
-            arm, percent = key.rsplit("_", 1)
-            words = {"replaced": "replaced", "left_out": "only left out", "exchanged": "replaced, profiles exchanged"}[arm]
-            ends = test.difference
-            text.append(
-                f"{percent} % {words}: {100 * ends.value:+.1f} points (90 % interval {100 * ends.low:+.1f} to "
-                f"{100 * ends.high:+.1f}), {test.verdict}."
-            )
+            text.append(f"{arm_in_words(key)}: {in_points(test.difference)}, {test.verdict}.")
         text.append(
             f"Equivalent means: within {100 * self.margin:.0f} points, both one-sided tests at 5 %, over {self.unit}."
         )
@@ -116,6 +111,24 @@ class ReplacementReport:
                 "The real tiles that stayed do as well alone, so that the synthetic ones beside them are not put to a test."
             )
         return " ".join(text)
+
+
+def arm_in_words(key: str) -> str:
+    """Return what was done to the training tiles.
+
+    Examples
+    --------
+    >>> arm_in_words("left_out_75")
+    '75 % only left out'
+    """
+    arm, percent = key.rsplit("_", 1)
+    return f"{percent} % {SAID[arm]}"
+
+
+def in_points(difference: Interval) -> str:
+    """Return a difference of accuracy with its 90 % interval in words."""
+    value, low, high = (100 * end for end in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f} points (90 % interval {low:+.1f} to {high:+.1f})"
 
 
 def replacement_study(bench: Bench, *, folder: Path | None = None, n_boot: int = 500) -> ReplacementReport:

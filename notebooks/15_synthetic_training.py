@@ -47,7 +47,7 @@ from dataclasses import replace
 from rnasynth import plots
 from rnasynth.evaluation.utility import cohorts as utility_cohorts
 from rnasynth.evaluation.utility.bench import prepare
-from rnasynth.evaluation.utility.longer import longer_report, longer_study
+from rnasynth.evaluation.utility.longer import COLUMNS, longer_report, longer_study
 from rnasynth.evaluation.utility.piles import within_tissue
 from rnasynth.evaluation.utility.pretraining import pretraining_study
 from rnasynth.evaluation.utility.protocols import protocol as protocol_of
@@ -151,15 +151,7 @@ if longer:
     title, trainings, rows = longer_study(wide, run, page.folder / longer)
     page.record(f"{cohort}_{longer}_{run.id}", title=title, run=trainings, test=rows)
 records = page.recorded(
-    {
-        "mean_replaced_0": "all real",
-        "mean_change_replaced_75": "75 % replaced, less all real",
-        "se_change_replaced_75": "its error",
-        "mean_change_left_out_75": "75 % left out, less all real",
-        "se_change_left_out_75": "its error ",
-        "mean_change_exchanged_100": "profiles exchanged, less all real",
-        "se_change_exchanged_100": "its error  ",
-    },
+    COLUMNS,
     fields=("folds", "tiles", "margin"),
     caption="Recorded on a CPU: share of a held-out patient's real tiles that was named rightly, and its change",
 )
@@ -178,7 +170,7 @@ for number, record in enumerate(comparable):
         plots.curves({"training loss": told_longer.curves()}, x_label="step"),
         f"longer_loss_{number}",
         caption="Training loss of the recorded trainings, mean over the folds.",
-        alt="One falling line an arm over the steps; that of exchanged profiles stays high.",
+        alt="Training loss against the step, one line an arm.",
         n=f"{record.facts['config']['folds']} folds",
     )
     page.note(told_longer.note())

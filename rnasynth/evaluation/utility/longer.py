@@ -27,6 +27,16 @@ from rnasynth.evaluation.utility.replacement import ReplacementReport, arm_in_wo
 
 WHOLE = "replaced_0"  # the arm that all others are compared with
 CHANGE = "change_"  # before an arm: what it differs from that one
+#: Number of a record's summary -> heading.
+COLUMNS = {
+    "mean_replaced_0": "all real",
+    "mean_change_replaced_75": "75 % replaced, less all real",
+    "se_change_replaced_75": "its error",
+    "mean_change_left_out_75": "75 % left out, less all real",
+    "se_change_left_out_75": "its error ",
+    "mean_change_exchanged_100": "profiles exchanged, less all real",
+    "se_change_exchanged_100": "its error  ",
+}
 PART = 0.2  # of a training's steps: its end, and what came before
 STILL = 0.1  # of the loss: it stands still where the end lies no further below what came before
 

@@ -13,7 +13,7 @@ import pytest
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.papers import read_hyperparameters
 from rnasynth.evaluation.utility import protocols
-from rnasynth.evaluation.utility.longer import LongerReport, longer_report, longer_study
+from rnasynth.evaluation.utility.longer import COLUMNS, LongerReport, longer_report, longer_study
 from rnasynth.evaluation.utility.protocols import Protocol
 from rnasynth.evaluation.utility.replacement import ReplacementReport, replacement_study
 from rnasynth.pages import provenance
@@ -95,7 +95,8 @@ def test_the_chart_draws_both_trainings_and_the_table_says_where_they_ran(
     here = rows[(rows["group"] == "this page") & (rows["label"] == "75 % replaced")]
     assert here["value"].item() == pytest.approx(100 * found.difference(75).value)
     assert set(report.curves()) == {"all real", *rows["label"]}
-    shown = record_table([records["perfect"]], {"mean_replaced_0": "all real"}, ("tiles",)).iloc[0]
+    assert set(COLUMNS) <= set(records["perfect"].summary)
+    shown = record_table([records["perfect"]], COLUMNS, ("tiles",)).iloc[0]
     assert shown["device"] == "cpu, fp32" and shown["tiles"] == 60
     assert shown["all real"] == pytest.approx(report.whole)
 

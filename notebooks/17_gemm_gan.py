@@ -259,9 +259,9 @@ page.verdicts(because={"gemm_gan_gain": because})
 #
 # - Seconds of training on two cores, one seed. Features are 60 numbers of stain and texture; pathology networks tell more.
 # - The mark on real tissue was measured with a network that is not here; chosen settings of the kernel regression come from
-#   validation sections of the same tumour.
-# - On her2st one sample is one spot with one tile, without text, all of one tumour: intervals are over spots of one section
-#   and say nothing of other patients. Its labels come from the same RNA.
+#   validation sections of the same tumour, and the presets' settings from one of the sections that are held out in turn.
+# - On her2st one sample is one spot with one tile, without text, all of one tumour: intervals are over spots of one section,
+#   or over few sections that share others to train on, and say nothing of other patients. Its labels come from the same RNA.
 
 # %%
 page.close(runs=list(runs.values()))

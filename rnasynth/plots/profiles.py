@@ -105,7 +105,8 @@ def beside_marks(panels: Mapping[str, tuple[pd.DataFrame, float | None]]) -> Fig
 
     Parameters
     ----------
-    panels : title -> (columns label, group, value, low and high; the mark or None); labels in the first panel's order.
+    panels : title -> (columns label, group, value, low and high; the mark or None); labels in the first panel's order. A
+        group without any interval has hollow points, which show one behind the other.
     """
     with style():
         labels = list(dict.fromkeys(next(iter(panels.values()))[0]["label"]))
@@ -119,9 +120,10 @@ def beside_marks(panels: Mapping[str, tuple[pd.DataFrame, float | None]]) -> Fig
                 mine = rows[rows["group"] == group]
                 places = np.array([labels.index(label) for label in mine["label"]], float) + 0.26 * (number - 0.5)
                 spread = np.abs(mine[["low", "high"]].to_numpy(float).T - mine["value"].to_numpy(float))
+                bare = not np.isfinite(spread).any()
                 axis.errorbar(
-                    mine["value"], places, xerr=spread, fmt=MARKERS[number], color=OKABE_ITO[number], ms=5.5, lw=1.6,
-                    capsize=2.5, label=group,
+                    mine["value"], places, xerr=None if bare else spread, fmt=MARKERS[number], color=OKABE_ITO[number],
+                    ms=4.5 if bare else 5.5, mfc="none" if bare else None, lw=1.6, capsize=2.5, label=group,
                 )  # fmt: skip
             axis.set_yticks(range(len(labels)), labels if axis is axes.flat[0] else [""] * len(labels))
             axis.set(ylim=(len(labels) - 0.4, -0.6), xlabel="mean correlation of genes")

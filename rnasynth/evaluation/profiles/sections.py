@@ -150,6 +150,7 @@ class SectionsReport:
     each : a row a model, set of genes and section: label, group, section, value (mean over seeds where there are several).
     rows : a row a model and set of genes: label, group, value, low, high, n.
     first : the system that is averaged with the kernel regression.
+    others : the other systems.
     sections : the sections.
     seeds : of the trainings.
     """
@@ -159,6 +160,7 @@ class SectionsReport:
     each: pd.DataFrame
     rows: pd.DataFrame
     first: str
+    others: tuple[str, ...]
     sections: tuple[str, ...]
     seeds: tuple[int, ...]
 
@@ -209,15 +211,14 @@ class SectionsReport:
         """Say whether the intervals over sections are above the marks, above the regressions, and above chance."""
         said = {"measured": "over the best measured genes", "best": "over the 50 best on the held-out section"}
         parts = []
-        for model in (self.first, self.together):
+        for model in (self.first, self.together, *self.others):
             found = {kind: self.numbers[f"turns_{key_of(model)}_{kind}"] for kind in said}
-            own = [f"{_brief(found[kind])} {words} ({beside_the_mark(found[kind], kind)})" for kind, words in said.items()]
-            gains = []
+            told = [f"{_brief(found[kind])} {words} ({beside_the_mark(found[kind], kind)})" for kind, words in said.items()]
             for other in (RIDGE_FEATURES, KERNEL, f"{self.first} {ANOTHER}"):
-                gain = self.numbers[f"turns_{_gain(model, other)}_measured"]
-                word = "above" if gain.low > 0 else "below" if gain.high < 0 else "not shown to be above"
-                gains.append(f"{word} {other} (difference {_brief(gain)})")
-            parts.append(f"{model}: {', '.join(own)}; {', '.join(gains)}")
+                if (gain := self.numbers.get(f"turns_{_gain(model, other)}_measured")) is not None:
+                    word = "above" if gain.low > 0 else "below" if gain.high < 0 else "not shown to be above"
+                    told.append(f"{word} {other} (difference over the former {_brief(gain)})")
+            parts.append(f"{model}: {', '.join(told)}")
         return f"Over {len(self.sections)} sections held out in turn. {'. '.join(parts)}."
 
 
@@ -281,7 +282,7 @@ def joined(
                 numbers[key] = mean_and_t(values[one] - values[other], of)
                 labels[key] = f"mean correlation, {group}, mean of {of}: {one} less {other}"
     seeds = tuple(sorted({int(seed) for seed in table["seed"]}))
-    return SectionsReport(numbers, labels, pd.DataFrame(each), pd.DataFrame(rows), first, groups, seeds)
+    return SectionsReport(numbers, labels, pd.DataFrame(each), pd.DataFrame(rows), first, tuple(others), groups, seeds)
 
 
 def _column(kind: str, what: str) -> str:

@@ -176,12 +176,12 @@ class StructureReport:
             share, near = (self.numbers[f"{kind}_{key_of(name)}"] for kind in ("copies", "distance"))
             word = "copies training profiles" if share.low > COPY_PERCENTILE / 100 else "is not found to copy"
             parts.append(
-                f"{name} {word} (share of copies {share.value:.1%} [{share.low:.1%}, {share.high:.1%}]; its distance to the "
+                f"{name} {word} (share of copies {share.value:.1%} [{share.low:.1%}, {share.high:.1%}], distance to the "
                 f"nearest is {near.value:.2f} [{near.low:.2f}, {near.high:.2f}] times that of held-out real profiles)"
             )
         seen = self.numbers[f"copies_{key_of(control)}"].low > COPY_PERCENTILE / 100
         parts[-1] += (
-            ", as it must: these are training profiles" if seen else ": these are, so the measurement does not work here"
+            ", as it must, being training profiles" if seen else ", though these are: the measurement does not work here"
         )
         return "; ".join(parts) + "."
 

@@ -105,6 +105,48 @@ def test_the_report_catches_copies_collapse_and_lost_structure_and_passes_real_p
     assert set(found.structure_rows["label"]) == {CONTROL, *sets} and len(found.manifold_rows) == 4 * 6
 
 
+def copier_report(noise: float, share: float = 1.0) -> structure.StructureReport:
+    """A copier that returns training profiles plus noise for a share of the samples, and an honest model beside it."""
+    train, test, fresh = (world(n, split)[0] for n, split in ((150, "train"), (60, "test"), (60, "val")))
+    generator = np.random.default_rng(7)
+    stolen = train.z[generator.choice(len(train), len(test), replace=False)]
+    stolen = stolen + noise * generator.normal(size=stolen.shape)
+    copied = np.arange(len(test)) < round(share * len(test))
+    sets = {
+        "honest": fresh.z,
+        "copier": np.where(copied[:, None], stolen, fresh.z),
+        "drawn training": mean_profile(train).sample(test.inputs, 1)[:, 0],
+    }
+    return structure.structure_report(
+        train.z,
+        test.z,
+        sets,
+        groups_train=train.groups,
+        groups=test.groups,
+        tissues_train=train.tissues,
+        tissues=test.tissues,
+        n_boot=40,
+    )
+
+
+@pytest.mark.parametrize(("noise", "share"), [(0.05, 1.0), (0.2, 1.0), (0.05, 0.2)])
+def test_a_copier_is_flagged_through_its_noise_and_an_honest_model_is_not(noise: float, share: float) -> None:
+    found = copier_report(noise, share)
+    copies = found.numbers["copies_copier"]
+    assert copies.low > 0.05 and copies.value == pytest.approx(share, abs=0.05)
+    assert found.numbers["copies_honest"].high < 0.1
+    honest, copier, control = found.copying(("honest", "copier"), control="drawn training").split("; ")
+    assert honest.startswith("honest is not found to copy") and copier.startswith("copier copies training profiles")
+    assert control.startswith("drawn training copies training profiles") and "as it must" in control
+
+
+def test_what_is_only_like_training_is_no_copy_and_a_silent_control_is_said() -> None:
+    found = copier_report(1.5)  # as far from its source as patients are from each other
+    assert found.numbers["copies_copier"].low <= 0.01
+    said = found.copying(("copier",), control="honest")  # a control that is none: the measurement is not believed
+    assert said.startswith("copier is not found to copy") and "the measurement does not work here" in said
+
+
 def test_a_held_out_patient_in_training_is_an_error() -> None:
     train, _ = world(30, "train")
     with pytest.raises(SplitError, match="split group"):

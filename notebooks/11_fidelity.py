@@ -22,7 +22,8 @@
 #
 # **What you will see.** Distances of generated tiles to training tiles and to held-out ones, per tissue and in total, by two
 # feature networks, always beside real tiles of other patients, which are the floor; how the distance depends on the number
-# of tiles; precision, recall, density and coverage; an Inception Score; and the training tile nearest to each generated one.
+# of tiles; precision, recall, density and coverage; what another training of the same generator would change; an Inception
+# Score; and the training tile nearest to each generated one.
 #
 # **Cost.** A minute and a half on two cores in `demo`, where the generators are trained already.
 
@@ -32,6 +33,7 @@ cohort: str = "simulated"  # a cohort's name, or the path of a manifest
 seed: int = 0  # seed of the split, of training, of the noise and of the draws
 systems: str = "rna-gan,cdm-base"  # generators to compare, by name, with commas
 sampling_seeds: int = 3  # sets of tiles that each generator makes, each from other noise
+training_seeds: int = 1  # above 1: so many trainings of each generator are made and recorded, from `seed` on
 tiles_per_profile: int = 8  # generated tiles a held-out profile at most; 0: as many as a held-out sample has real ones
 networks: str = "stain-texture,simclr-her2st"  # feature networks; a .safetensors file is Inception's converted weights
 pairs: int = 6  # pairs of tile and nearest training tile to show
@@ -43,8 +45,8 @@ from rnasynth.evaluation.fidelity import map as fidelity_map
 from rnasynth.evaluation.fidelity import score as fidelity_score
 from rnasynth.evaluation.fidelity import sets as fidelity_sets
 from rnasynth.evaluation.fidelity import study as fidelity_study
+from rnasynth.evaluation.fidelity import trainings as fidelity_trainings
 from rnasynth.evaluation.fidelity.reference import Reference
-from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.utility import cohorts as utility_cohorts
 from rnasynth.features.networks import feature_network, preprocessing_of
 from rnasynth.pages import Page
@@ -59,6 +61,7 @@ page = Page.open(
     out=out,
     systems=systems,
     sampling_seeds=sampling_seeds,
+    training_seeds=training_seeds,
     tiles_per_profile=tiles_per_profile,
     networks=networks,
     pairs=pairs,
@@ -79,13 +82,12 @@ px, restained = min(model.px for model in models.values()), any(run.config.same_
 judges = [feature_network(name) for name in networks.split(",")]
 names = [judge.name for judge in judges]
 choice = [*utility_cohorts.classifier_choice(data), f"tile_px={px}", f"same_stain={str(restained).lower()}"]
-runs["tile-classifier"] = train_preset("tile-classifier", data, preset, overrides=[f"train.seed={seed}", *choice])
-answers = fidelity_score.Answers(runs["tile-classifier"].load())
+classifier = train_preset("tile-classifier", data, preset, overrides=[f"train.seed={seed}", *choice])
+answers = fidelity_score.Answers(classifier.load())
 seen_by = [*judges, answers]
 train, test = (fidelity_sets.real_tiles(data, split, seen_by, px=px, restained=restained) for split in ("train", "test"))
-profiles, generated = fidelity_sets.generated_sets(
-    models, data, test, seen_by, most=tiles_per_profile, seeds=sampling_seeds, restained=restained, px=px, seed=seed
-)
+how = {"most": tiles_per_profile, "seeds": sampling_seeds, "restained": restained, "px": px, "seed": seed}
+profiles, generated = fidelity_sets.generated_sets(models, data, test, seen_by, **how)
 n = f"{len(train)} training and {len(test)} held-out real tiles, {len(next(iter(generated.values()))[0])} generated a seed"
 
 # %% [markdown]
@@ -94,6 +96,8 @@ n = f"{len(train)} training and {len(test)} held-out real tiles, {len(next(iter(
 # Frechet and kernel distance between features that are standardised by the training tiles (Inception's, where it is one of
 # the networks, as they are). All sets of a row of the table have the same number of tiles. The floor is the distance of
 # held-out real tiles to training tiles, which are of other patients. Distances by different networks cannot be compared.
+# Frechet: mean and range over seeds (the floor: over draws). Kernel: 95 % of subsets, of patients where both sets have three
+# or more, else of half of the tiles.
 
 # %%
 for number, network in enumerate(names):
@@ -103,16 +107,11 @@ for number, network in enumerate(names):
     page.figure(
         plots.intervals(report.rows("frechet_test"), x_label=f"Frechet distance to held-out real tiles ({network})"),
         f"frechet_{number + 1}",
-        caption=f"Frechet distance of features of {network} to held-out real tiles, sets of equal size: the mean over "
-        "sampling seeds (the floor: over draws), whiskers from the smallest to the largest.",
+        caption="Mean over sampling seeds (the floor: over draws), whiskers from the smallest to the largest; equal sizes.",
         alt="Points with ranges, one row a tissue, one marker a generator and one for real tiles of other patients.",
         n=n,
     )
-    page.table(
-        report.shown(),
-        caption=f"Distances by {network}; preprocessing: {preprocessing_of(judges[number])}. Frechet: mean and range over "
-        "seeds or draws; kernel: 95 % of subsets, of patients where both sets have three or more, else of half of the tiles",
-    )
+    page.table(report.shown(), caption=f"Distances by {network}; preprocessing: {preprocessing_of(judges[number])}")
     page.note(report.summary())
 
 # %% [markdown]
@@ -130,10 +129,8 @@ page.figure(
     alt="Falling lines over the number of tiles, one a generator and one for real tiles of other patients.",
     n=n,
 )
-for number, (network, curve) in enumerate(curves.items()):
-    for name, limit in curve.limits.items():
-        label = f"limit of the Frechet distance at infinitely many tiles, {name} ({network})"
-        page.number(f"limit_{key_of(name)}_{number + 1}", limit, label=label)
+for name, label, limit in fidelity_study.limits(curves):
+    page.number(name, limit, label=label)
 
 # %% [markdown]
 # ## Like real ones, and as varied?
@@ -144,17 +141,39 @@ for number, (network, curve) in enumerate(curves.items()):
 # %%
 for number, network in enumerate(names):
     covered = fidelity_study.cover(train, test, generated, network, seed=seed)
-    for row in covered.itertuples():
-        key, label = f"{row.label}_{key_of(row.group)}_{number + 1}", f"{row.label}, {row.group} ({network})"
-        page.number(key, row.value, low=row.low, high=row.high, n=row.n, label=label)
+    for name, label, row in fidelity_study.keyed(covered):
+        page.number(f"{name}_{number + 1}", **row, label=f"{label} ({network})")
     page.figure(
         plots.intervals(covered, x_label=f"share, density: ratio ({network})"),
         f"cover_{number + 1}",
-        caption=f"Precision, recall, density and coverage of held-out real tiles (features of {network}, k = "
-        f"{fidelity_study.NEIGHBOURS}), 95 % intervals over patients, over tiles where there are fewer than three.",
+        caption=f"k = {fidelity_study.NEIGHBOURS}; 95 % intervals over patients, or tiles where they are fewer than three.",
         alt="Points with intervals, one row a measure, one marker a generator and one for real tiles of other patients.",
         n=n,
     )
+
+# %% [markdown]
+# ## Another training?
+#
+# The ranges above are over sampling seeds: the weights stay. Recorded trainings differ in their seed alone (first weights,
+# order of tiles, noise); cohort, split, encoder and settings are the same, and so is the noise that tiles are made from.
+
+# %%
+new = fidelity_trainings.trained(systems.split(","), data, preset, train, test, judges, trainings=training_seeds, **how)
+for title, run, rows in new:
+    page.record(f"{cohort}_{preset}_{run.id}", title=f"{preset}: {title}", run=run, test=rows)
+records = page.recorded(fidelity_trainings.headings(names), caption="Recorded trainings: means over sampling seeds")
+others = fidelity_trainings.over_trainings(records, runs, names, px=px, restained=restained)
+page.report(others)
+if others.numbers:
+    page.table(others.shown(), caption="Over trainings, and of as many real tiles of other patients: mean and range")
+    page.figure(
+        plots.intervals(others.rows(), x_label="Frechet distance to held-out real tiles, over the floor's", reference=1.0),
+        "trainings",
+        caption="Recorded trainings, whiskers over sampling seeds; real tiles of other patients: over draws, mean 1.",
+        alt="Points with ranges, one row a training and one for real tiles, one marker a network; a dashed line at 1.",
+        n=n,
+    )
+page.note(others.summary())
 
 # %% [markdown]
 # ## Inception Score
@@ -170,8 +189,7 @@ for name, label, row in fidelity_score.keyed(scored):
 page.figure(
     plots.intervals(scored, x_label=f"Inception Score (1 to {answers.dim} by {fidelity_score.OWN})"),
     "score",
-    caption="Inception Score, 95 % intervals over patients (over tiles where there are fewer than three). One tissue alone: "
-    "what a generator would get that made one kind of tile only.",
+    caption="95 % intervals as above. One tissue alone: what a generator gets that makes one kind of tile only.",
     alt="Points with intervals, one marker a generator, one for held-out real tiles and one for those of one tissue.",
     n=n,
 )
@@ -203,9 +221,8 @@ shown = fidelity_sets.closest_pairs(
 page.figure(
     tile_pairs(shown, mpp_um=data.tile_mpp(px)),
     "pairs",
-    caption="The tiles of each set that are most like a copy, above the training tile nearest in pixels (which may have to "
-    f"be flipped or turned). Above each: its distance over that of the next patient's nearest; a copy lies below "
-    f"{found.ratio_threshold:.2f}, and nearer than 99 % of the held-out real tiles.",
+    caption="The tiles of each set most like a copy, above the training tile nearest in pixels (flipped or turned, maybe). "
+    f"Above each: its distance over that of the next patient's nearest; of a copy, below {found.ratio_threshold:.2f}.",
     alt="Pairs of small tissue tiles: held-out real or generated ones, and below each its nearest training tile.",
     n=f"{pairs} pairs a set",
 )
@@ -217,18 +234,12 @@ page.figure(
 # picture; what it suggests is measured above.
 
 # %%
-umap, scale = fidelity_map.feature_map(train, names[0], seed=seed)
 sets = {"real (test)": test, **{name: several[0] for name, several in generated.items()}}
-for by in ("tissue", "patient"):
-    chosen = fidelity_map.first_patients(test) if by == "patient" else ()
+for by, placed, background in fidelity_map.maps(train, sets, names[0], seed=seed):
     page.figure(
-        plots.map_of_sets(
-            {name: fidelity_map.placed(umap, scale, tiles, by=by, groups=chosen) for name, tiles in sets.items()},
-            background=umap.fitted,
-        ),
+        plots.map_of_sets(placed, background=background),
         f"map_{by}",
-        caption=f"UMAP of {names[0]} features, training tiles in grey; colour: {by}"
-        + (" (of the first held-out ones, not selected)." if chosen else "."),
+        caption=f"UMAP of {names[0]} features, training tiles in grey; colour: {by} (patients: the first, not selected).",
         alt="Scatter plots on one map: held-out real tiles, then the tiles of each generator.",
         n=n,
     )
@@ -248,7 +259,8 @@ page.verdicts(fidelity_study.not_attempted())
 # ## Limits
 #
 # - The Inception Score here is by our own classifier, which was trained on the same patients' tiles as the generators.
-# - One training seed; the range over sampling seeds leaves out how much another training would change.
+# - All but the section on another training is about one training of each generator. A few trainings give a range, not an
+#   interval of confidence, and leave out what another split or another encoder would change.
 # - At 32 px there is little that a copy could be known by, and the embedded network was written for these cohorts' kind of
 #   tissue. The published distances are by Inception with ImageNet's weights, which a user has to bring (`networks`).
 # - The released network was trained on her2st's training sections, so that on her2st it knows these better than the held-out
@@ -257,4 +269,4 @@ page.verdicts(fidelity_study.not_attempted())
 #   patient.
 
 # %%
-page.close(runs=list(runs.values()))
+page.close(runs=[*runs.values(), classifier])

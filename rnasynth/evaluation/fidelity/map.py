@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,3 +37,23 @@ def placed(
 def first_patients(tiles: TileSet, count: int = 6) -> list[str]:
     """Return the first patients of a set, in its order, for a picture with one colour each."""
     return list(dict.fromkeys(tiles.patients.tolist()))[:count]
+
+
+def maps(
+    train: TileSet, sets: Mapping[str, TileSet], network: str, *, seed: int = 0
+) -> Iterator[tuple[str, dict[str, tuple[NDArray[np.float32], NDArray[np.str_]]], NDArray[np.float32]]]:
+    """Place sets on one map of the training tiles, coloured by tissue, then by patient.
+
+    Parameters
+    ----------
+    sets : name -> tiles; the first set's first patients are those that the second map shows.
+
+    Yields
+    ------
+    "tissue" or "patient", the sets as of `placed`, and where the training tiles lie, shape (n, 2): for `plots.map_of_sets`.
+    """
+    umap, scale = feature_map(train, network, seed=seed)
+    for by in ("tissue", "patient"):
+        chosen = first_patients(next(iter(sets.values()))) if by == "patient" else ()
+        found = {name: placed(umap, scale, tiles, by=by, groups=chosen) for name, tiles in sets.items()}
+        yield by, found, umap.fitted

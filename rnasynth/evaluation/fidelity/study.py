@@ -237,6 +237,14 @@ def size_curve(
     return SizeCurve(lines, limits)
 
 
+def limits(curves: Mapping[str, SizeCurve]) -> Iterator[tuple[str, str, float]]:
+    """Yield for each network's curve and each set a name fit for a number, what it is in words, and the limit."""
+    for number, (network, curve) in enumerate(curves.items(), start=1):
+        for name, limit in curve.limits.items():
+            words = f"limit of the Frechet distance at infinitely many tiles, {name} ({network})"
+            yield f"limit_{key_of(name)}_{number}", words, limit
+
+
 def cover(
     train: TileSet,
     test: TileSet,
@@ -263,6 +271,13 @@ def cover(
         report = manifold(held_out[0], mine[0], k=k, seed=seed, groups_real=owners[0], groups_fake=owners[1])
         rows += [{"label": label, "group": name, **value.to_dict()} for label, value in report.numbers().items()]
     return pd.DataFrame(rows).sort_values("label", key=lambda c: c.map(list(report.numbers()).index), kind="stable")
+
+
+def keyed(covered: pd.DataFrame) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield for each row of `cover` a name fit for a number, what it is in words, and its value, low, high and n."""
+    for row in covered.to_dict("records"):
+        name, words = f"{row['label']}_{key_of(str(row['group']))}", f"{row['label']}, {row['group']}"
+        yield name, words, {key: row[key] for key in ("value", "low", "high", "n")}
 
 
 def copies(

@@ -299,7 +299,9 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     arguments = sys.argv[1:]
     with suppress(ValueError):  # only the main thread may; a batch system's SIGTERM then ends like Ctrl-C, cleaning up
-        signal.signal(signal.SIGTERM, _terminated)
+        signal.signal(signal.SIGTERM, _stop)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell's background job has it
+            signal.signal(signal.SIGINT, _stop)
     debug = "--debug" in arguments
     logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -323,13 +325,18 @@ def _run(arguments: list[str], debug: bool) -> None:
         raise SystemExit(told.exit_code) from error
 
 
-def _terminated(number: int, _: object) -> NoReturn:
+def _stop(number: int, _: object) -> NoReturn:
+    _ignore_signals()  # a second one must not break what tidies up
     raise KeyboardInterrupt(number)
 
 
-def _interrupted(interrupt: BaseException) -> NoReturn:
-    for number in (signal.SIGINT, signal.SIGTERM):  # a second one must not break this message
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _interrupted(interrupt: BaseException) -> NoReturn:
+    _ignore_signals()
     typer.echo("rnasynth: interrupted; what is finished is kept, the same command goes on from there", err=True)
     chain: BaseException | None = interrupt
     while chain is not None:  # typer leaves its own exceptions between

@@ -66,9 +66,11 @@ def _places() -> list[str]:
         f"project: {project_folder()} ($RNASYNTH_HOME), {'a checkout' if checkout_folder() else 'with an installed package'}"
     ]
     for name, folder, variable in (("data", data_folder(), "RNASYNTH_DATA"), ("runs", runs_folder(), "RNASYNTH_RUNS")):
-        existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        existing = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
         free = shutil.disk_usage(existing).free / GIB
-        lines.append(f"{name}: {folder} (${variable}), {free:.0f} GiB free")
+        allowed = os.access(existing, os.R_OK | os.W_OK | os.X_OK)
+        denied = "" if allowed else f", NO PERMISSION to read and write {existing}: change it, or set ${variable}"
+        lines.append(f"{name}: {folder} (${variable}), {free:.0f} GiB free{denied}")
     mirror = mirror_folder()
     lines.append(f"mirror: {mirror}" if mirror else "mirror: none ($RNASYNTH_MIRROR or --mirror)")
     return lines
@@ -81,7 +83,7 @@ def _cohorts() -> list[str]:
     for name in manifests.list_manifests():
         manifest = manifests.load_manifest(name)
         folder = data_folder() / name
-        there = sum((folder / entry.path).exists() for entry in manifest.files)
+        there = sum(os.path.exists(folder / entry.path) for entry in manifest.files)
         state = f"{there} of {len(manifest.files)} files"
         lines.append(f"  {name}: {state}" + ("" if there == len(manifest.files) else f"; get them: rnasynth fetch {name}"))
     return lines

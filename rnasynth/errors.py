@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Mapping
 
 
@@ -77,6 +78,8 @@ def of_system(error: OSError) -> RnasynthError:
     A full disk comes in the midst of work (exit code 1); permissions and paths are wrong from the start (2).
     """
     subject = str(error.filename or "input or output")
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        subject = str(error.args[0][0][1])  # of all files that a folder's copy could not write, the first
     if is_full(error):
         return DiskFull(
             subject,

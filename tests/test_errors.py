@@ -37,6 +37,7 @@ def test_partial_failure_lists_each_failure_and_its_reason() -> None:
 def test_a_full_disk_is_known_in_the_words_of_a_copied_folder() -> None:
     missed = [("a", "b", str(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "b")))]
     found = of_system(shutil.Error(missed))
-    assert isinstance(found, DiskFull) and found.exit_code == 1
+    assert isinstance(found, DiskFull) and found.exit_code == 1 and found.subject == "b"
+    assert of_system(shutil.Error("Destination path 'b' already exists")).subject == "input or output"
     denied = [("a", "b", str(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "b")))]
     assert not isinstance(of_system(shutil.Error(denied)), DiskFull)

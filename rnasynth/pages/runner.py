@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rnasynth.config import check_preset, places, project_folder
-from rnasynth.errors import InputError, PartialFailure
+from rnasynth.errors import InputError, PartialFailure, is_full, of_system
 from rnasynth.files import locked_folder, read_json, write_json
 from rnasynth.pages import stamps
 from rnasynth.pages.book import OUTCOMES
 from rnasynth.pages.book import build_book as build_book
+from rnasynth.pages.execute import DISK_FULL, FAILED
 from rnasynth.pages.notebooks import PageSource, check_parameters, choose, needs_of, read_pages
 from rnasynth.pages.parameters import build_folder, check_cohort
 from rnasynth.pages.provenance import short_commit
@@ -31,6 +34,8 @@ QUIET = {
     "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not one of the same name in the home folder
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
+LOOK_SECONDS = 0.2  # how often a page's process looks whether it is to stop
+END_SECONDS = 10.0  # a kernel is asked, then told, then killed within 6 s of the signal to its page's process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +109,7 @@ def run_pages(
     Raises
     ------
     InputError : unknown preset, cohort, page or parameter; nothing is run.
+    OSError : the folder may not be written to, and nothing is run; or a disk is full, and the pages at work are ended.
     PartialFailure : some pages failed; all that did not need them have run.
     """
     say = say or _say
@@ -118,9 +124,12 @@ def run_pages(
         raise InputError(f"jobs {jobs}", expected="1 or more", found=str(jobs))
     folder = build_folder(cohort, preset, root)
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     say(f"cohort {cohort}, preset {preset}: {len(order)} pages")
     facts = facts or cohort_facts(cohort, seed, mirror)
     read_from = {} if mirror is None else {"RNASYNTH_MIRROR": str(mirror.resolve())}
+    stop = threading.Event()
 
     def run_one(name: str) -> Outcome:
         source, out = sources[name], folder / name
@@ -139,13 +148,16 @@ def run_pages(
         values = {key: value for key, value in full.items() if value != source.parameters[key]}
         if root is not None:  # else the page finds its own folder
             values["out"] = str(out)
-        failure = _execute(source, out, values, threads=_threads(jobs), environment=read_from)
+        try:
+            failure = _execute(source, out, values, threads=_threads(jobs), environment=read_from, stop=stop)
+        except OSError as error:
+            if is_full(error):
+                raise
+            failure = str(of_system(error))
         seconds = time.monotonic() - started
         if not failure and not (out / "results.json").is_file():
             failure = "it left no results.json; its last cell must call page.close()"
-        if failure:
-            (out / stamps.STAMP).unlink(missing_ok=True)
-        else:
+        if not failure:
             stamps.write_stamp(out, inputs, seconds=seconds)
         return Outcome(
             page=name,
@@ -155,10 +167,13 @@ def run_pages(
             declared_seconds=source.demo_seconds,
         )
 
-    outcomes = _in_order(order, sources, run_one, jobs, cohort, facts, say)
+    outcomes = _in_order(order, sources, run_one, jobs, cohort, facts, say, stop)
     _remember(folder, outcomes)
     if failures := {o.page: o.reason for o in outcomes if o.outcome in ("failed", "blocked")}:
-        raise PartialFailure(f"pages on {cohort}, preset {preset}", failures, fix=f"look at {folder}/<page>/failed.ipynb")
+        left = [folder / name / FAILED for name in failures if (folder / name / FAILED).is_file()]
+        shown = left[0] if len(left) == 1 else f"{folder}/<page>/{FAILED}"
+        fix = f"look at {shown}" if left else "mend that: what was finished is kept, the same command goes on from there"
+        raise PartialFailure(f"pages on {cohort}, preset {preset}", failures, fix=fix)
     return outcomes
 
 
@@ -170,6 +185,7 @@ def _in_order(
     cohort: str,
     facts: CohortFacts,
     say: Callable[[str], None],
+    stop: threading.Event,
 ) -> list[Outcome]:
     done: dict[str, Outcome] = {}
     running: dict[Future[Outcome], str] = {}
@@ -178,34 +194,48 @@ def _in_order(
         done[outcome.page] = outcome
         say(outcome.line())
 
-    with ThreadPoolExecutor(max_workers=jobs) as pool, ExitStack() as at_the_end:
-        at_the_end.callback(_stop_running)  # none is left, unless an error or interrupt ended the loop
-        while len(done) < len(order):
-            for name in order:
-                if name in done or name in running.values():
-                    continue
-                needs = [need for need in needs_of(sources, name) if need in order]
-                bad = [need for need in needs if need in done and done[need].outcome in ("failed", "blocked")]
-                if reason := sources[name].suits(cohort, has_profiles=facts.has_profiles, has_tiles=facts.has_tiles):
-                    settle(Outcome(page=name, outcome="skipped", reason=reason))
-                elif bad:
-                    settle(Outcome(page=name, outcome="blocked", reason=f"it needs {', '.join(bad)}, which failed"))
-                elif len(running) < jobs and all(need in done for need in needs):
-                    running[pool.submit(run_one, name)] = name
-            if running:
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    running.pop(future)
-                    settle(future.result())
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        try:
+            while len(done) < len(order):
+                for name in order:
+                    if name in done or name in running.values():
+                        continue
+                    needs = [need for need in needs_of(sources, name) if need in order]
+                    bad = [need for need in needs if need in done and done[need].outcome in ("failed", "blocked")]
+                    if reason := sources[name].suits(cohort, has_profiles=facts.has_profiles, has_tiles=facts.has_tiles):
+                        settle(Outcome(page=name, outcome="skipped", reason=reason))
+                    elif bad:
+                        settle(Outcome(page=name, outcome="blocked", reason=f"it needs {', '.join(bad)}, which failed"))
+                    elif len(running) < jobs and all(need in done for need in needs):
+                        running[pool.submit(run_one, name)] = name
+                if running:
+                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        running.pop(future)
+                        settle(future.result())
+        finally:
+            stop.set()  # none is left, unless an error or interrupt ended the loop; the pool then waits for their ends
     return [done[name] for name in sorted(done, key=order.index)]
 
 
 def _execute(
-    source: PageSource, out: Path, parameters: dict[str, Any], *, threads: int, environment: Mapping[str, str]
+    source: PageSource,
+    out: Path,
+    parameters: dict[str, Any],
+    *,
+    threads: int,
+    environment: Mapping[str, str],
+    stop: threading.Event,
 ) -> str:
-    """Run one page in a process of its own, with `environment` on top; return "" or why it failed, in one line."""
+    """Run one page in a process of its own, with `environment` on top; return "" or why it failed, in one line.
+
+    Raises
+    ------
+    OSError : the page's folder may not be written to, or a disk is full.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").unlink(missing_ok=True)
+    for name in (stamps.STAMP, *stamps.OUTPUTS, FAILED):  # the stamp first: what is half made must have none
+        (out / name).unlink(missing_ok=True)
     write_json(out / "parameters.json", parameters)
     count = str(threads)
     whole = {
@@ -228,24 +258,30 @@ def _execute(
         encoding="utf-8",
         cwd=project_folder(),
     ) as process:
-        _running.add(process)
-        try:
-            said, complained = process.communicate()
-        finally:
-            _running.discard(process)
+        said, complained = _await(process, stop)
     if process.returncode == 0:
         return ""
     lines = [line for line in (said.strip() or complained.strip()).splitlines() if line.strip()]
-    return lines[-1] if lines else f"its process ended with {process.returncode}"
+    reason = lines[-1] if lines else f"its process ended with {process.returncode}"
+    if process.returncode == DISK_FULL:
+        raise OSError(errno.ENOSPC, reason, f"page {source.name}")
+    return reason
 
 
-_running: set[subprocess.Popen[str]] = set()  # of the pages that are executed now
+def _await(process: subprocess.Popen[str], stop: threading.Event) -> tuple[str, str]:
+    """Return what a page's process says until it and its kernel, which has the same output, end; `stop` ends them.
 
-
-def _stop_running() -> None:
-    """End the pages' processes, kernels included, whoever asked this process to end."""
-    for process in list(_running):
-        process.terminate()
+    In the thread of the page, where no interrupt arrives: a second one cannot leave the work half done.
+    """
+    while not stop.is_set():
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=LOOK_SECONDS)
+    for end in (process.terminate, process.terminate):  # one that comes while the kernel starts is lost
+        end()
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=END_SECONDS)
+    process.kill()  # its kernel sees that within a second
+    return process.communicate()
 
 
 @contextmanager
@@ -269,7 +305,10 @@ def _threads(jobs: int) -> int:
 def _remember(folder: Path, outcomes: list[Outcome]) -> None:
     """Keep the outcome of each page, for the status page; a page that only kept its results keeps its time as well."""
     path = folder / OUTCOMES
-    known: dict[str, Any] = read_json(path) if path.is_file() else {}
+    known: dict[str, Any] = {}
+    with suppress(InputError):  # none there yet, or a damaged one
+        found = read_json(path)
+        known = found if isinstance(found, dict) else {}
     for outcome in outcomes:
         if outcome.outcome != "kept" or outcome.page not in known:
             known[outcome.page] = asdict(outcome)

@@ -88,6 +88,7 @@ SIMPLE: dict[str, Callable[[], bytes]] = {  # name -> content
     "pickle.tif": pickled,
     "pickle.h5ad": pickled,
     "cut.yaml": lambda: b"name: mine\nfiles:\n  - {path: 'a.txt', url: 'https://exam",
+    "cut.txt": lambda: b"id\tfilename\tmd5\tsize\tstate\n0a5f2c2e-6b0e-4a1c-9d1f-3f0f5b9d8c11\tTCGA-A",
     "cut.json": lambda: b'{"format": "rnasynth rating key 1", "tiles": {"ab',
     "bomb.yaml": yaml_bomb,
     "long.yaml": lambda: b"# " + b"x" * (5 << 20),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -18,10 +17,11 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -29,24 +29,24 @@ import yaml
 from rnasynth import cli
 from rnasynth.data.tile_writer import take_lock
 from rnasynth.data.tiles import TileStore
-from rnasynth.files import TEMPORARY_SUFFIX, locked_folder
-from tests.faults import world
+from rnasynth.evaluation.ratings import form
+from rnasynth.files import TEMPORARY_SUFFIX, read_json
+from rnasynth.pages import notebooks
+from tests.faults import book_situations, world
+from tests.faults.children import Child, Outcome, expect, halves, other_user, small_disk
 
-NOBODY = 65534
 VARYING = ("data.mdb", "versions.json", "metrics.jsonl", "manifest.json", "-key.json", "form.html", ".h5ad")
-ROOM = "300k"  # of the small disk; the inputs of each command need more
+DISK_ROOM = {  # of the small disk; the inputs of each command need more
+    "fetch": "300k", "tile": "100k", "train": "200k", "generate": "40k", "generate-profiles": "24k", "form": "20k",
+    "analyse": "4k", "notebooks": "4k",
+}  # fmt: skip
 FILE_ROOM_BYTES = {"fetch": 1 << 20, "tile": 150_000}  # where no disk can be mounted, the largest file
-
-
-@dataclass
-class Outcome:
-    """What a situation showed: exit codes and words of its calls, and what was wrong with what they left."""
-
-    name: str
-    how: str
-    codes: list[int]
-    said: list[str]
-    wrong: list[str]
+WRITES = {"generate-profiles": 1, "form": 2}  # flushes to the disk before an interrupt; else 3
+UNREADABLE = {
+    "fetch": "good/mirror/two", "tile": "good/section1.png", "train": "good/own/expression.csv",
+    "generate": "good/profiles.h5ad", "generate-run": "runs/gan/model.safetensors", "generate-tiles": "good/tiles/s1/1.png",
+    "generate-profiles": "good/clinical.csv", "form": "good/rate/a/0.png", "analyse": "good/bob.csv",
+}  # fmt: skip
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
@@ -65,39 +65,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "form": ["ratings", "form", f"x/a={good}/rate/a", f"x/b={good}/rate/b", "--tissues", "x,y", "--out", "OUT/form",
                  "--tiles-per-group", "2"],
         "analyse": ["ratings", "analyse", f"{good}/ann.csv", f"{good}/bob.csv", "--key", f"{good}/key.json", "--out", "OUT"],
+        "notebooks": ["notebooks", "--out", "OUT"],
     }  # fmt: skip
-
-
-class Child:
-    """One call of the command line in a forked process; `before` runs in it first."""
-
-    def __init__(self, arguments: list[str], before: Callable[[], object] = lambda: None) -> None:
-        self.out = tempfile.TemporaryFile()  # noqa: SIM115
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 99
-            try:
-                for stream in (1, 2):
-                    os.dup2(self.out.fileno(), stream)
-                signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
-                before()
-                sys.argv = ["rnasynth", *arguments]
-                cli.main()
-                code = 0
-            except SystemExit as ended:
-                code = ended.code if isinstance(ended.code, int) else 1
-            except BaseException:  # noqa: BLE001  a traceback is what these tests look for
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-
-    def end(self) -> tuple[int, str]:
-        """Wait for it, and return its exit code and what it said."""
-        code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        self.out.seek(0)
-        return code, self.out.read().decode("utf-8", "replace")
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -129,6 +98,10 @@ class Stage:
         (folder / "good" / "files.yaml").write_text(yaml.safe_dump(manifest))
         (folder / "good" / "mirror" / "two").write_bytes(big)
         self.calls = commands(folder)
+        self.from_tiles = ["generate", "--run", f"{folder}/runs/gemm", "--out", "OUT/made.h5ad", "--tiles",
+                           f"{folder}/good/tiles", "--mpp", "1"]  # fmt: skip
+        book_situations.write_pages(folder / "good" / "pages")
+        notebooks.notebooks_folder = lambda: folder / "good" / "pages"
         self.right: dict[str, dict[str, str]] = {}
         for name, call in self.calls.items():
             out = folder / "right" / name
@@ -154,65 +127,42 @@ class Stage:
         return [f"differs: {key}" for key in different if TEMPORARY_SUFFIX not in key]
 
 
-def halves(out: Path) -> list[str]:
-    """Temporary files that were left."""
-    return [str(path) for path in out.rglob(f".*{TEMPORARY_SUFFIX}*") if path.is_file()]
-
-
 def no_permission(stage: Stage, name: str) -> Outcome:
     """The output's folder belongs to somebody else."""
     out = stage.folder / "locked" / name
     out.mkdir(parents=True)
     out.chmod(0o555)
-    drop = (lambda: os.setuid(NOBODY)) if os.getuid() == 0 else (lambda: None)
-    code, said = Child(stage.at(stage.calls[name], out / "new"), drop).end()
+    code, said = Child(stage.at(stage.calls[name], out / "new"), other_user).end()
     return Outcome(f"{name}-permission", "as another user", [code], [said], [str(path) for path in out.iterdir()])
 
 
-def unreadable(stage: Stage, name: str, *parts: str) -> Outcome:
+def unreadable(stage: Stage, name: str) -> Outcome:
     """An input that may not be read."""
-    path = stage.folder / "good" / parts[0]
+    path = stage.folder / UNREADABLE[name]
     mode = path.stat().st_mode & 0o777
     path.chmod(0)
     out = stage.folder / "unread" / name
-    drop = (lambda: os.setuid(NOBODY)) if os.getuid() == 0 else (lambda: None)
     out.mkdir(parents=True)
     out.chmod(0o777)
-    code, said = Child(stage.at(stage.calls[name], out), drop).end()
+    call = stage.calls[{"generate-run": "generate"}.get(name, name)] if name != "generate-tiles" else stage.from_tiles
+    code, said = Child(stage.at(call, out), other_user).end()
     path.chmod(mode)
-    return Outcome(f"{name}-unreadable", "as another user", [code], [said], sorted(world.files_in(out)))
+    wrong = expect("files", sorted(world.files_in(out)), ["one"] if name == "fetch" else [])
+    return Outcome(f"{name}-unreadable", "as another user", [code], [said], wrong)
 
 
 def full_disk(stage: Stage, name: str) -> Outcome:
     """A disk of a few hundred kB; then more room, and the same command again."""
-    out = stage.folder / "disk" / name
-    out.mkdir(parents=True)
-    room = {
-        "generate": "40k",
-        "tile": "100k",
-        "form": "20k",
-        "generate-profiles": "24k",
-        "analyse": "4k",
-        "train": "200k",
-    }.get(name, ROOM)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", str(out)]
-    mounted = os.getuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    limit = {**FILE_ROOM_BYTES}.get(name, 2000)
-    before: Callable[[], object] = lambda: None  # noqa: E731
-    if not mounted:
-        before = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))  # noqa: E731
-    code, said = Child(stage.at(stage.calls[name], out), before).end()
-    wrong = [f"half file: {path}" for path in halves(out)]
-    kept = set(world.files_in(out))
-    if mounted:
-        subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
-    again, said_again = Child(stage.at(stage.calls[name], out)).end()
-    lost = kept - set(world.files_in(out))
-    wrong += stage.wrong(name, out) + [f"lost: {path}" for path in lost if path in stage.right[name]]
-    if mounted:
-        subprocess.run(["umount", "-l", str(out)], check=False)  # lazily: this process has the store open
-    how = "a small tmpfs" if mounted else "a limit of file size"
-    return Outcome(f"{name}-full", how, [code, again], [said, said_again], wrong)
+    with small_disk(stage.folder / "disk" / name, DISK_ROOM[name], FILE_ROOM_BYTES.get(name, 2000)) as disk:
+        out = disk.folder
+        code, said = Child(stage.at(stage.calls[name], out), disk.limit).end()
+        wrong = [f"half file: {path}" for path in halves(out)]
+        kept = set(world.files_in(out))
+        disk.grow()
+        again, said_again = Child(stage.at(stage.calls[name], out)).end()
+        lost = kept - set(world.files_in(out))
+        wrong += stage.wrong(name, out) + [f"lost: {path}" for path in lost if path in stage.right[name]]
+    return Outcome(f"{name}-full", disk.how, [code, again], [said, said_again], wrong)
 
 
 def interrupted(stage: Stage, name: str) -> Outcome:
@@ -229,7 +179,7 @@ def interrupted(stage: Stage, name: str) -> Outcome:
                 nonlocal passed
                 passed += 1
                 real(handle)
-                if passed == 3:
+                if passed == WRITES.get(name, 3):
                     if count == 2:
                         threading.Timer(0.03, os.kill, (os.getpid(), number)).start()
                     os.kill(os.getpid(), number)
@@ -253,32 +203,65 @@ def at_once(stage: Stage, name: str) -> Outcome:
     return Outcome(f"{name}-at-once", "two processes", [code for code, _ in ended], [said for _, said in ended], wrong)
 
 
-def held(stage: Stage, name: str) -> Outcome:
-    """A slide, or a build folder, that another process holds."""
-    if name == "tile":
-        out = stage.folder / "held"
-        handle = take_lock(out, "section1")
-        code, said = Child(stage.at([part for part in stage.calls["tile"] if "section2" not in part], out)).end()
-        os.close(handle)
-        left = [path for path in world.files_in(out) if "section1" not in path]
-        return Outcome("tile-held", "a lock held", [code], [said], left)
-    with locked_folder(stage.folder / "home" / "build" / "gtex-demo"):
-        code, said = Child(["book", "--cohort", "gtex", "--pages", "02"]).end()
-    return Outcome("book-held", "a lock held", [code], [said], sorted(world.files_in(stage.folder / "home")))
+def held(stage: Stage) -> Outcome:
+    """A slide that another process holds."""
+    out = stage.folder / "held"
+    handle = take_lock(out, "section1")
+    code, said = Child(stage.at([part for part in stage.calls["tile"] if "section2" not in part], out)).end()
+    os.close(handle)
+    left = [path for path in world.files_in(out) if "section1" not in path]
+    return Outcome("tile-held", "a lock held", [code], [said], left)
+
+
+def two_forms(stage: Stage) -> Outcome:
+    """Two processes make a form in one folder, each with a secret seed: the key that is left must be that of the form."""
+    out = stage.folder / "twice" / "form"
+    out.mkdir(parents=True)
+    children = [Child(stage.at(stage.calls["form"], out), slowly) for _ in range(2)]
+    ended = sorted((child.end() for child in children), reverse=True)
+    study = read_json(out / "form-key.json")["study"]
+    wrong = [] if study in (out / "form" / "form.html").read_text(encoding="utf-8") else ["the key is that of another form"]
+    return Outcome("form-at-once", "two processes", [code for code, _ in ended], [said for _, said in ended], wrong)
+
+
+def slowly() -> None:
+    """Wait before a form's key is written, so that two that do not take turns are sure to meet."""
+    write = form.write_json
+
+    def write_later(path: str | Path, value: Any) -> None:
+        time.sleep(0.5)
+        write(path, value)
+
+    form.write_json = write_later
+
+
+def closed_data(stage: Stage) -> Outcome:
+    """`doctor` where the data folder may not be looked into."""
+    folder = stage.folder / "closed"
+    folder.mkdir()
+    folder.chmod(0)
+
+    def before() -> None:
+        os.environ["RNASYNTH_DATA"] = str(folder / "data")
+        other_user()
+
+    code, said = Child(["doctor"], before).end()
+    return Outcome("doctor-closed", "as another user", [code], [said], [])
 
 
 def all_outcomes(stage: Stage) -> list[Callable[[], Outcome]]:
     """Return every situation, to be called in turn."""
     names = list(stage.calls)
+    books = book_situations.Books(stage.folder)
+    once = [name for name in names if name not in ("tile", "form")]
     made: list[Callable[[], Outcome]] = []
-    made += [lambda name=name: no_permission(stage, name) for name in names]  # type: ignore[misc]
-    inputs = {"fetch": "mirror/two", "tile": "section1.png", "generate": "profiles.h5ad",
-              "generate-profiles": "clinical.csv", "form": "rate/a/0.png", "analyse": "bob.csv"}  # fmt: skip
-    made += [lambda name=name, part=part: unreadable(stage, name, part) for name, part in inputs.items()]  # type: ignore[misc]
-    made += [lambda name=name: full_disk(stage, name) for name in names]  # type: ignore[misc]
-    made += [lambda name=name: interrupted(stage, name) for name in ("tile", "train", "generate")]  # type: ignore[misc]
-    made += [lambda name=name: at_once(stage, name) for name in ("fetch", "train", "generate")]  # type: ignore[misc]
-    made += [lambda name=name: held(stage, name) for name in ("tile", "book")]  # type: ignore[misc]
+    made += [partial(no_permission, stage, name) for name in names]
+    made += [partial(unreadable, stage, name) for name in UNREADABLE]
+    made += [partial(full_disk, stage, name) for name in names]
+    made += [partial(interrupted, stage, name) for name in names]
+    made += [partial(at_once, stage, name) for name in once]
+    made += [partial(situation, stage) for situation in (held, two_forms, closed_data)]
+    made += [partial(situation, books) for situation in book_situations.ALL]
     return made
 
 

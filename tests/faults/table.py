@@ -16,6 +16,7 @@ OTHERS = "the other inputs are done"
 FINISHED = "what was finished is kept; the same command goes on"
 WHOLE = "both end; the result is that of one"
 THERE = "what is there stays as it is"
+MADE_ANEW = "it is made anew from what was finished"
 MEMORY_GIB = 1.0  # a call may take so much more than the process has
 
 
@@ -58,6 +59,13 @@ PROFILES_IN = "--expression {good}/profiles.h5ad"
 RATERS = "{good}/ann.csv {good}/bob.csv --key"
 GROUPS = "x/a={good}/rate/a y/b={good}/rate/b"
 ANALYSE = "--key {good}/key.json --out {out}/analysis"
+MANIFESTS = (
+    ("empty", "empty.yaml", ("empty.yaml",)),
+    ("cut short", "cut.yaml", ("cut.yaml", "manifest in YAML")),
+    ("web page", "html.yaml", ("html.yaml",)),
+    ("image", "png.yaml", ("png.yaml", "manifest in YAML")),
+    ("unfolds to 10^9 items", "bomb.yaml", ("bomb.yaml", "alias")),
+)
 
 CALLS: tuple[Fault, ...] = (
     # ------------------------------------------------------------------ fetch
@@ -85,6 +93,7 @@ CALLS: tuple[Fault, ...] = (
     Fault("fetch", "web page in place of a GDC manifest", "tcga --gdc-manifest {bad}/html.txt --to {out}/d",
           words=("html.txt", "portal.gdc.cancer.gov")),
     Fault("fetch", "empty GDC manifest", "tcga --gdc-manifest {bad}/empty.txt --to {out}/d", words=("empty.txt",)),
+    Fault("fetch", "GDC manifest cut short", "tcga --gdc-manifest {bad}/cut.txt --to {out}/d", words=("cut.txt",)),
     # ------------------------------------------------------------------ tile
     Fault("tile", "no such slide", f"{{out}}/none.svs {TILE}", words=("none.svs", "no such file", "check the path")),
     Fault("tile", "empty slide", f"{{bad}}/empty.svs {TILE}", words=("empty.svs", "an empty file", "fetch it again")),
@@ -124,8 +133,13 @@ CALLS: tuple[Fault, ...] = (
     Fault("train", "misspelt field", "beta-vae --set train.sed=1", words=("train.sed", "check the spelling")),
     Fault("train", "field without a value", "beta-vae --set latent", words=("latent", "field=value")),
     Fault("train", "value of the wrong type", "beta-vae --set latent=many", words=("latent", "many")),
+    Fault("train", "no such mirror", "beta-vae --cohort her2st --mirror {out}/none", words=("none", "--mirror")),
+    Fault("train", "folder of runs that is a file", "beta-vae --cohort {good}/own/mine.yaml --out {bad}/empty.txt",
+          words=("empty.txt", "folder"), kept=THERE),
     Fault("train", "network beyond the memory", "beta-vae --cohort {good}/own/mine.yaml --set hidden=[100000000,10]",
           words=("memory",)),
+    *(Fault("train", f"manifest: {fault}", f"beta-vae --cohort {{bad}}/{file}", words=words)
+      for fault, file, words in MANIFESTS),
     *(Fault("train", f"cohort of one's own, {fault}", TRAIN % file, words=words)
       for fault, file, words in (
           ("empty table of samples", "samples_empty", ("samples.csv", "sample_id")),
@@ -197,9 +211,14 @@ CALLS: tuple[Fault, ...] = (
     Fault("book", "unknown preset", "--preset demmo", words=("demmo", "gpu")),
     Fault("book", "unknown page", "--pages 99", words=("99",)),
     Fault("book", "misspelt parameter", "--pages 01 --set sed=1", words=("sed",)),
+    Fault("book", "parameter of the wrong type", "--pages 01 --set seed=many", words=("seed", "many")),
     Fault("book", "parameter without a value", "--pages 01 --set seed", words=("seed", "name=value")),
     Fault("book", "no page at a time", "--pages 01 --jobs 0", words=("jobs", "1 or more")),
     Fault("book", "no such mirror", "--cohort her2st --pages 01 --mirror {out}/none", words=("none", "--mirror")),
+    *(Fault("book", f"manifest: {fault}", f"--cohort {{bad}}/{file} --pages 01", words=words)
+      for fault, file, words in MANIFESTS),
+    Fault("book", "cohort of one's own, web page as table of samples", "--cohort {bad}/samples_html/mine.yaml --pages 01",
+          words=("samples.csv", "sample_id")),
     # ------------------------------------------------------------------ ratings
     Fault("ratings form", "group without a folder", f"lung/real lung/gan={{good}}/rate/b {FORM}", words=("lung/real",)),
     Fault("ratings form", "no such folder", f"x/a={{out}}/none y/b={{good}}/rate/b {FORM}", words=("none", "folder")),
@@ -207,6 +226,11 @@ CALLS: tuple[Fault, ...] = (
     Fault("ratings form", "image that claims 100,000 x 100,000 px", f"x/a={{bad}}/rate_a y/b={{good}}/rate/b {FORM}",
           words=("rate_a/0.png",)),
     Fault("ratings form", "empty image", f"x/a={{good}}/rate/a y/b={{bad}}/rate_b {FORM}", words=("rate_b/0.png",)),
+    *(Fault("ratings form", fault, f"x/a={{bad}}/{folder} y/b={{good}}/rate/b --out {{out}}/form --tiles-per-group 1",
+            words=(f"{folder}/s1/1.png",))
+      for fault, folder in (("image cut short", "tiles_cut"), ("web page called .png", "tiles_html"))),
+    Fault("ratings form", "folder that is a file", f"{GROUPS} --tiles-per-group 2 --out {{bad}}/empty.txt",
+          words=("empty.txt", "folder"), kept=THERE),
     Fault("ratings form", "key that is there", f"{GROUPS} {FORM} --key {{good}}/key.json",
           words=("key.json", "choose another"), kept=THERE),
     Fault("ratings form", "key beside the form", f"{GROUPS} {FORM} --key {{out}}/form/key.json",
@@ -243,26 +267,58 @@ STOPPED = ("interrupted; what is finished is kept",)
 _NAMES = {  # situation -> command, what it makes
     "fetch": ("fetch", "files"), "tile": ("tile", "store"), "train": ("train", "run"), "generate": ("generate", "tiles"),
     "generate-profiles": ("generate", "profiles"), "form": ("ratings form", "form"),
-    "analyse": ("ratings analyse", "analysis"),
+    "analyse": ("ratings analyse", "analysis"), "notebooks": ("notebooks", "notebooks"),
 }  # fmt: skip
+_NEEDED = {  # situation -> input, the word of the message that names it
+    "tile": ("slide", "section1.png"), "train": ("profiles of one's own cohort", "expression.csv"),
+    "generate": ("profiles", "profiles.h5ad"), "generate-run": ("weights of the run", "model.safetensors"),
+    "generate-tiles": ("tile", "tiles/s1/1.png"), "generate-profiles": ("clinical table", "clinical.csv"),
+    "form": ("image", "rate/a/0.png"), "analyse": ("answers", "bob.csv"),
+}  # fmt: skip
+
+
+def _command(name: str) -> str:
+    return _NAMES[name if name in _NAMES else name.partition("-")[0]][0]
+
+
+def _which(name: str) -> str:
+    """Tell apart the two things that `generate` makes."""
+    return f" ({_NAMES[name][1]})" if _NAMES[name][0] == "generate" else ""
+
 
 SITUATIONS: tuple[Fault, ...] = (
     *(Fault(command, f"no permission to write the {what}", words=DENIED, situation=f"{name}-permission")
       for name, (command, what) in _NAMES.items()),
     Fault("fetch", "file of the mirror that may not be read", code=1, words=DENIED, kept=OTHERS,
           situation="fetch-unreadable"),
-    *(Fault(_NAMES[name][0], f"{what} that may not be read", words=(where, "not readable"), situation=f"{name}-unreadable")
-      for name, what, where in (("tile", "slide", "section1.png"), ("generate", "profiles", "profiles.h5ad"),
-                                ("generate-profiles", "clinical table", "clinical.csv"), ("analyse", "answers", "bob.csv"))),
-    Fault("ratings form", "image that may not be read", words=("rate/a/0.png", *DENIED), situation="form-unreadable"),
+    *(Fault(_command(name), f"{what} that may not be read", words=(where,), situation=f"{name}-unreadable")
+      for name, (what, where) in _NEEDED.items()),
     *(Fault(command, f"disk full while it writes the {what}", code=1, kept=FINISHED, situation=f"{name}-full",
             words=(*FULL, "section1.partial") if name == "tile" else FULL)
       for name, (command, what) in _NAMES.items()),
-    *(Fault(_NAMES[name][0], "Ctrl-C twice, then SIGTERM (143)", code=130, words=STOPPED, kept=FINISHED,
-            situation=f"{name}-interrupted") for name in ("tile", "train", "generate")),
-    *(Fault(_NAMES[name][0], "two at once, same call", code=0, kept=WHOLE, situation=f"{name}-at-once")
-      for name in ("fetch", "train", "generate")),
+    *(Fault(command, f"Ctrl-C twice, then SIGTERM (143){_which(name)}", code=130, words=STOPPED, kept=FINISHED,
+            situation=f"{name}-interrupted") for name, (command, _) in _NAMES.items()),
+    *(Fault(command, f"two at once, same call{_which(name)}", code=0, kept=WHOLE, situation=f"{name}-at-once")
+      for name, (command, _) in _NAMES.items() if name not in ("tile", "form")),
+    Fault("ratings form", "two at once, same call: the second", words=("does not exist yet",), kept=THERE,
+          situation="form-at-once"),
     Fault("tile", "slide that another process writes", words=("one writer at a time",), situation="tile-held"),
+    Fault("doctor", "data folder that may not be looked into", code=0, words=("NO PERMISSION", "RNASYNTH_DATA"),
+          situation="doctor-closed"),
+    Fault("book", "page that fails", code=1, words=("cell 4: ValueError: the slide C2 is bent", "01_first/failed.ipynb"),
+          kept=OTHERS, situation="book-failed"),
+    Fault("book", "Ctrl-C twice while a page's kernel runs, then SIGTERM (143)", code=130, words=STOPPED,
+          kept="pages that were finished are kept; no process is left", situation="book-interrupted"),
+    Fault("book", "disk full while a page runs", code=1, words=("page 02_second", "book-full", *FULL), kept=FINISHED,
+          situation="book-full"),
+    Fault("book", "disk full while the book is rendered", code=1, words=("book-render", *FULL), kept=FINISHED,
+          situation="book-render-full"),
+    Fault("book", "no permission to write the build folder", words=("book-locked/new", "there/build/mine-demo", *DENIED),
+          situation="book-permission"),
+    Fault("book", "no permission to write one page's folder", code=1, words=("02_second", *DENIED), kept=OTHERS,
+          situation="book-page-permission"),
+    Fault("book", "record of the build cut short", code=0, words=("01_first: kept", "02_second: kept"), kept=MADE_ANEW,
+          situation="book-record"),
     Fault("book", "build folder in which another process works", words=("one process at a time",), situation="book-held"),
 )  # fmt: skip
 

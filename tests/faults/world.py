@@ -179,7 +179,7 @@ def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     """Call the command line in this process, as its script does."""
     monkeypatch.setattr(sys, "argv", ["rnasynth", *arguments])
     capsys.readouterr()
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     error: BaseException | None = None
     try:
         cli.main()
@@ -188,7 +188,8 @@ def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         error = ended.__cause__
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     out, err = capsys.readouterr()
     return Ended(code, out + err, error if isinstance(error, RnasynthError) else None)
 

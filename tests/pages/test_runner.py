@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -82,23 +85,59 @@ def alive(pid: int) -> bool:
 
 def test_an_interrupt_ends_the_pages_that_run_and_their_kernels(tmp_path: Path, write_page: Write) -> None:
     mark = tmp_path / "pid"
-    write_page("01_long", body=f"import os, time\nopen({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(300)")
-    write_page("02_short", body=f"import os, time\nwhile not os.path.exists({str(mark)!r}):\n    time.sleep(0.05)")
+    start = f"import os, time\nfrom pathlib import Path\nmark, new = Path({str(mark)!r}), Path({str(mark)!r} + '.new')\n"
+    write_page("01_long", body=start + "new.write_text(str(os.getpid()))\nnew.replace(mark)\ntime.sleep(100)")
+    wait = "end = time.monotonic() + 100\nwhile not mark.exists():\n    assert time.monotonic() < end\n    time.sleep(0.05)"
+    write_page("02_short", body=start + wait)
+    interrupted: list[float] = []
 
     def say(line: str) -> None:
         if line.startswith("02_short: ran"):
+            interrupted.append(time.monotonic())
             raise KeyboardInterrupt
 
-    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_pages("simulated", notebooks=tmp_path / "notebooks", root=tmp_path, facts=FACTS, jobs=2, say=say)
-    assert time.monotonic() - started < 120 and not runner._running
+    assert time.monotonic() - interrupted[0] < 80  # the long page was ended, not waited for
     kernel = int(mark.read_text())
-    while time.monotonic() - started < 120 and alive(kernel):
+    while time.monotonic() - interrupted[0] < 80 and alive(kernel):
         time.sleep(0.1)
     assert not alive(kernel)
     folder = tmp_path / "build" / "simulated-demo"
     assert (folder / "02_short" / "results.json").is_file() and not (folder / "01_long" / stamps.STAMP).exists()
+
+
+STUBBORN = "import signal, sys, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True); time.sleep(3)"
+
+
+@pytest.mark.parametrize(("asked", "code"), [(True, -9), (False, 0)])
+def test_a_process_that_does_not_hear_is_killed_and_one_that_is_not_asked_ends_by_itself(
+    asked: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "END_SECONDS", 0.1)
+    stop = threading.Event()
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "on\n"
+        if asked:
+            stop.set()
+        assert runner._await(process, stop) == ("", "")
+    assert process.returncode == code
+
+
+def test_a_page_that_is_ended_as_it_starts_leaves_nothing_of_before_that_looks_finished(
+    tmp_path: Path, write_page: Write
+) -> None:
+    folder = tmp_path / "build" / "simulated-demo" / "01_a"
+    folder.mkdir(parents=True)
+    before = (stamps.STAMP, "page.ipynb", "results.json", "failed.ipynb")
+    for name in before:
+        (folder / name).write_text("{}")
+    stop = threading.Event()
+    stop.set()
+    page = read_page(write_page("01_a"))
+    assert "-15" in runner._execute(page, folder, {}, threads=1, environment={}, stop=stop)
+    assert not [name for name in before if (folder / name).exists()]
 
 
 def test_pages_read_the_mirror_of_their_call_and_nothing_stays_set(tmp_path: Path, write_page: Write) -> None:

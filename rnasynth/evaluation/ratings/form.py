@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from PIL import Image
 
 from rnasynth.data.pixels import data_uri
 from rnasynth.errors import InputError
-from rnasynth.files import write_json, write_text
+from rnasynth.files import locked_folder, write_json, write_text
 
 IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 FORM = "form.html"
@@ -100,9 +101,7 @@ def make_form(
         raise InputError(
             str(key), expected="a key outside the form's folder", found="one inside", fix="choose another --key"
         )
-    for path in (out / FORM, key):
-        if path.exists():
-            raise InputError(str(path), expected="a file that does not exist yet", found="one", fix="choose another name")
+    _check_new(out / FORM, key)
 
     generator = np.random.default_rng(seed)
     drawn = [(group, path) for group in groups for path in _draw(group, tiles_per_group, generator)]
@@ -118,15 +117,17 @@ def make_form(
     study = hashlib.sha256(" ".join(names).encode("ascii")).hexdigest()[:12]
     data = json.dumps({"study": study, "tissues": answers, "tiles": shown}).replace("<", "\\u003c")
     template = Path(__file__).with_name("form.html").read_text(encoding="utf-8")
-    write_json(
-        key,
-        {"format": KEY_FORMAT, "study": study, "seed": seed, "tissues": answers, "tiles": secret},
-    )
-    try:
-        write_text(out / FORM, template.replace("@DATA@", data))
-    except BaseException:  # a key without its form would refuse the next call
-        key.unlink()
-        raise
+    with ExitStack() as held:
+        for folder in sorted({out.resolve().parent, key.resolve().parent}):  # another process may make the same form
+            held.enter_context(locked_folder(folder))
+        _check_new(out / FORM, key)
+        try:
+            write_json(key, {"format": KEY_FORMAT, "study": study, "seed": seed, "tissues": answers, "tiles": secret})
+            write_text(out / FORM, template.replace("@DATA@", data))
+        except BaseException:  # one without the other would refuse the next call
+            for path in (key, out / FORM):
+                path.unlink(missing_ok=True)
+            raise
     return Form(out / FORM, key, study, len(drawn))
 
 
@@ -145,6 +146,12 @@ def _check_groups(groups: Sequence[TileGroup], answers: Sequence[str], tiles_per
         )
     if unknown := sorted({group.tissue for group in groups if group.tissue} - set(answers)):
         raise InputError("tissues", expected="every group's tissue among the answers", found=f"not {', '.join(unknown)}")
+
+
+def _check_new(*paths: Path) -> None:
+    for path in paths:
+        if path.exists():
+            raise InputError(str(path), expected="a file that does not exist yet", found="one", fix="choose another name")
 
 
 def _draw(group: TileGroup, count: int, generator: np.random.Generator) -> list[Path]:

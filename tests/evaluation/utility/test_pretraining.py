@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ import pytest
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.papers import read_hyperparameters
-from rnasynth.errors import InputError
+from rnasynth.errors import InputError, RunError
 from rnasynth.evaluation.utility import protocols
 from rnasynth.evaluation.utility.pretraining import ARMS, PretrainingReport, pretraining_study
 from rnasynth.evaluation.utility.protocols import PROTOCOLS, Protocol
+from rnasynth.nets.resnet import ResNet
+from rnasynth.runs import Run, get_or_train
+from rnasynth.systems.classifier import load_start
 from tests.evaluation.utility.planted import planted, protocol
 
 SPREAD = 16  # of the grey levels: few tiles do not tell the classes apart
@@ -130,6 +135,43 @@ def test_protocols_survive_json_and_take_the_generators_pixels(name: str) -> Non
 def test_values_out_of_range_are_errors(field: str, value: Any) -> None:
     with pytest.raises(InputError):
         protocol(**{field: value})
+
+
+@pytest.fixture(scope="module")
+def larger(patients: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run of SimCLR with a network of another size than the protocol's, in the folder of runs."""
+    config = replace(protocol().simclr, width=8, stem="small")
+    return get_or_train("simclr", config, patients, folder=tmp_path_factory.mktemp("larger"), progress=False)
+
+
+def test_trainings_on_real_tiles_start_from_a_runs_network_and_have_its_size(larger: Run) -> None:
+    before = protocol()
+    found = protocols.starting_from(before, str(larger.path))
+    sizes = {(part.depth, part.width, part.stem) for part in (found.scratch, found.supervised, found.simclr)}
+    assert sizes == {(before.scratch.depth, 8, "small")} and before.scratch.width == 4
+    assert found.scratch.start == str(larger.path) and not found.supervised.start  # the pretraining has its own weights
+    size: dict[str, Any] = {"depth": before.scratch.depth, "width": 4, "stem": before.scratch.stem}
+    back = replace(
+        found,
+        scratch=replace(found.scratch, **size, start=""),
+        supervised=replace(found.supervised, **size),
+        simclr=replace(found.simclr, **size),
+    )
+    assert back == before  # nothing else differs
+    assert Protocol.from_dict(found.to_dict()) == found
+
+
+def test_the_weights_fit_the_network_of_that_size_and_no_other(larger: Run) -> None:
+    for part, fits in ((protocols.starting_from(protocol(), str(larger.path)).scratch, True), (protocol().scratch, False)):
+        network = ResNet(depth=part.depth, width=part.width, stem=part.stem)
+        with nullcontext() if fits else pytest.raises(InputError, match="another shape"):
+            load_start(network, str(larger.path))
+
+
+def test_no_start_leaves_a_protocol_as_it_is_and_an_unknown_one_is_an_error(tmp_path: Path) -> None:
+    assert protocols.starting_from(protocol(), "") == protocol()
+    with pytest.raises(RunError, match="no-such-run"):
+        protocols.starting_from(protocol(), str(tmp_path / "no-such-run"))
 
 
 def test_unknown_protocols_are_errors() -> None:

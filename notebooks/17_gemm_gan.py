@@ -189,7 +189,7 @@ if not compared.too_few:
         n=f"{len(test)} profiles a set",
     )
     page.table(whole.table, caption="Made profiles as sets, 95 % intervals")
-    page.note(whole.copying(names, control=baselines.LABEL_MEAN))
+    page.note(f"{whole.apart()} {whole.copying(names, control=baselines.LABEL_MEAN)}")
 
 # %% [markdown]
 # ## Are they as uncertain as they should be?

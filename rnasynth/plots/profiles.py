@@ -40,7 +40,8 @@ def gene_ranks(
             for number, (model, (k, mean)) in enumerate(lines.items()):
                 colour, line = OKABE_ITO[number % len(OKABE_ITO)], LINES[number % len(LINES)]
                 axis.plot(k, mean, color=colour, ls=line, lw=1.6, label=model)
-                axis.plot(k[-1:], mean[-1:], color=colour, marker=MARKERS[number % len(MARKERS)], ms=5, clip_on=False)
+                marker = MARKERS[(number + number // len(OKABE_ITO)) % len(MARKERS)]
+                axis.plot(k[-1:], mean[-1:], color=colour, marker=marker, ms=5, clip_on=False)
             axis.set(xscale="log", xlabel=x_label, ylabel=y_label)
             axis.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:,.0f}"))
         _legend(axes[0, -1])

@@ -217,7 +217,7 @@ class SectionsReport:
             for other in (RIDGE_FEATURES, KERNEL, f"{self.first} {ANOTHER}"):
                 if (gain := self.numbers.get(f"turns_{_gain(model, other)}_measured")) is not None:
                     word = "above" if gain.low > 0 else "below" if gain.high < 0 else "not shown to be above"
-                    told.append(f"{word} {other} (difference over the former {_brief(gain)})")
+                    told.append(f"{word} {other} (difference {_brief(gain)})")
             parts.append(f"{model}: {', '.join(told)}")
         return f"Over {len(self.sections)} sections held out in turn. {'. '.join(parts)}."
 

@@ -38,6 +38,7 @@ COMPONENTS = 50  # of the training samples, for distances
 CONTROL = "other real profiles (control)"
 DUPLICATE_PERCENTILE = 1.0  # of distances between held-out real profiles
 FOLDS = 5
+DIFFERENT = 0.6  # area under the curve above which real training and held-out profiles are called different
 BLOCKS = 40  # of groups, at most, that a jackknife leaves out in turn
 
 
@@ -184,6 +185,17 @@ class StructureReport:
             ", as it must, being training profiles" if seen else ", though these are: the measurement does not work here"
         )
         return "; ".join(parts) + "."
+
+    def apart(self) -> str:
+        """Say whether real training profiles can be told from the held-out ones; what was learnt from them then can too."""
+        told = max((self.numbers[f"detected_{kind}_real"] for kind in ("linear", "forest")), key=lambda found: found.value)
+        area = f"area under the curve {told.value:.2f} [{told.low:.2f}, {told.high:.2f}]"
+        if told.low > DIFFERENT:
+            return (
+                f"Real training profiles are themselves told from the held-out ones ({area}): compare with the row of that "
+                "control, not with the dashed line."
+            )
+        return f"Real training profiles are hardly told from the held-out ones ({area}): the dashed line can be reached."
 
 
 WORDS = {

@@ -105,7 +105,7 @@ def test_the_report_catches_copies_collapse_and_lost_structure_and_passes_real_p
     assert set(found.structure_rows["label"]) == {CONTROL, *sets} and len(found.manifold_rows) == 4 * 6
 
 
-def copier_report(noise: float, share: float = 1.0) -> structure.StructureReport:
+def copier_report(noise: float, share: float = 1.0, *, moved: float = 0.0) -> structure.StructureReport:
     """A copier that returns training profiles plus noise for a share of the samples, and an honest model beside it."""
     train, test, fresh = (world(n, split)[0] for n, split in ((150, "train"), (60, "test"), (60, "val")))
     generator = np.random.default_rng(7)
@@ -119,7 +119,7 @@ def copier_report(noise: float, share: float = 1.0) -> structure.StructureReport
     }
     return structure.structure_report(
         train.z,
-        test.z,
+        test.z + np.float32(moved),
         sets,
         groups_train=train.groups,
         groups=test.groups,
@@ -145,6 +145,11 @@ def test_what_is_only_like_training_is_no_copy_and_a_silent_control_is_said() ->
     assert found.numbers["copies_copier"].low <= 0.01
     said = found.copying(("copier",), control="honest")  # a control that is none: the measurement is not believed
     assert said.startswith("copier is not found to copy") and "the measurement does not work here" in said
+    assert "the dashed line can be reached" in found.apart()
+
+
+def test_held_out_profiles_that_differ_from_the_training_ones_are_said_to() -> None:
+    assert "not with the dashed line" in copier_report(0.2, moved=1.0).apart()
 
 
 def test_a_held_out_patient_in_training_is_an_error() -> None:

@@ -160,7 +160,7 @@ for number, network in enumerate(names):
 # %%
 new = fidelity_trainings.trained(systems.split(","), data, preset, train, test, judges, trainings=training_seeds, **how)
 for title, run, rows in new:
-    page.record(f"{cohort}_{preset}_{run.id}", title=f"{preset}: {title}", run=run, test=rows)
+    page.record(f"{cohort}_{preset}_{title}", title=f"{preset}: {title}", run=run, test=rows)
 records = page.recorded(fidelity_trainings.headings(names), caption="Recorded trainings: means over sampling seeds")
 others = fidelity_trainings.over_trainings(records, runs, names, px=px, restained=restained)
 page.report(others)

@@ -107,7 +107,7 @@ for number, network in enumerate(names):
     page.figure(
         plots.intervals(report.rows("frechet_test"), x_label=f"Frechet distance to held-out real tiles ({network})"),
         f"frechet_{number + 1}",
-        caption="Mean over sampling seeds (the floor: over draws), whiskers from the smallest to the largest; equal sizes.",
+        caption="Frechet distance, sets of equal size: mean and range over sampling seeds (of the floor: over draws).",
         alt="Points with ranges, one row a tissue, one marker a generator and one for real tiles of other patients.",
         n=n,
     )
@@ -146,7 +146,8 @@ for number, network in enumerate(names):
     page.figure(
         plots.intervals(covered, x_label=f"share, density: ratio ({network})"),
         f"cover_{number + 1}",
-        caption=f"k = {fidelity_study.NEIGHBOURS}; 95 % intervals over patients, or tiles where they are fewer than three.",
+        caption=f"Precision, recall, density and coverage of held-out real tiles, k = {fidelity_study.NEIGHBOURS}; 95 % "
+        "intervals over patients, over tiles where there are fewer than three.",
         alt="Points with intervals, one row a measure, one marker a generator and one for real tiles of other patients.",
         n=n,
     )
@@ -169,7 +170,7 @@ if others.numbers:
     page.figure(
         plots.intervals(others.rows(), x_label="Frechet distance to held-out real tiles, over the floor's", reference=1.0),
         "trainings",
-        caption="Recorded trainings, whiskers over sampling seeds; real tiles of other patients: over draws, mean 1.",
+        caption="Frechet distance of recorded trainings, mean and range over sampling seeds (of real tiles: over draws).",
         alt="Points with ranges, one row a training and one for real tiles, one marker a network; a dashed line at 1.",
         n=n,
     )
@@ -189,7 +190,7 @@ for name, label, row in fidelity_score.keyed(scored):
 page.figure(
     plots.intervals(scored, x_label=f"Inception Score (1 to {answers.dim} by {fidelity_score.OWN})"),
     "score",
-    caption="95 % intervals as above. One tissue alone: what a generator gets that makes one kind of tile only.",
+    caption="Inception Score, 95 % intervals as above. One tissue alone: as a generator that makes one kind of tile.",
     alt="Points with intervals, one marker a generator, one for held-out real tiles and one for those of one tissue.",
     n=n,
 )
@@ -221,7 +222,7 @@ shown = fidelity_sets.closest_pairs(
 page.figure(
     tile_pairs(shown, mpp_um=data.tile_mpp(px)),
     "pairs",
-    caption="The tiles of each set most like a copy, above the training tile nearest in pixels (flipped or turned, maybe). "
+    caption="The tiles of each set most like a copy, above the training tile nearest in pixels (maybe flipped or turned). "
     f"Above each: its distance over that of the next patient's nearest; of a copy, below {found.ratio_threshold:.2f}.",
     alt="Pairs of small tissue tiles: held-out real or generated ones, and below each its nearest training tile.",
     n=f"{pairs} pairs a set",
@@ -253,6 +254,8 @@ page.verdicts(fidelity_study.not_attempted())
 #
 # - A distance says something only beside the floor at the same number of tiles, with the same network: the remarks above say
 #   for each generator whether it reaches it.
+# - A range over sampling seeds is of one training. How much further trainings lie apart stands in the remark on another
+#   training; an order of two generators holds as far as it holds for their trainings.
 # - "Not a copy" is a statement about the nearest training tile against what real tiles of other patients have. It cannot
 #   show that nothing was learned by heart that is larger or smaller than a tile.
 #

@@ -97,6 +97,9 @@ def test_the_distance_falls_with_the_number_of_tiles_and_the_limit_lies_below() 
     assert floor[0] > floor[-1] and sizes[-1] == len(TEST)
     assert curve.limits["good"] < curve.lines["good"][1][-1]
     assert curve.limits["shifted"] > curve.limits["good"] + 1
+    named = {name: (label, limit) for name, label, limit in fidelity_study.limits({"net": curve})}
+    assert named["limit_shifted_1"] == ("limit of the Frechet distance at infinitely many tiles, shifted (net)",
+                                        curve.limits["shifted"])  # fmt: skip
 
 
 def test_coverage_is_lost_with_a_tissue() -> None:
@@ -107,6 +110,9 @@ def test_coverage_is_lost_with_a_tissue() -> None:
     assert list(table.index.get_level_values("label")[:3]) == ["precision"] * 3
     assert table.loc[("coverage", "one tissue"), "value"] < 0.85 * table.loc[("coverage", "good"), "value"]
     assert table.loc[("precision", "one tissue"), "value"] > 0.8
+    named = {name: (label, row) for name, label, row in fidelity_study.keyed(table.reset_index())}
+    label, row = named["recall_one_tissue"]
+    assert label == "recall, one tissue" and row["low"] <= row["value"] <= row["high"] and len(named) == len(table)
 
 
 def test_second_opinion_of_torchmetrics_with_an_identity_network() -> None:
@@ -136,7 +142,7 @@ def test_a_map_is_fitted_on_training_tiles_alone_and_places_the_others(monkeypat
 
     def first_two(train: Any, *, seed: int) -> Any:
         fitted.append(train)
-        return SimpleNamespace(place=lambda z: z[:, :2])
+        return SimpleNamespace(place=lambda z: z[:, :2], fitted=train.X[:, :2])
 
     monkeypatch.setattr(fidelity_map, "fit_umap", first_two)
     projection, scale = fidelity_map.feature_map(TRAIN, "net", limit=100)
@@ -148,6 +154,9 @@ def test_a_map_is_fitted_on_training_tiles_alone_and_places_the_others(monkeypat
     patients = fidelity_map.first_patients(TEST, 3)
     points, owners = fidelity_map.placed(projection, scale, TEST, by="patient", groups=patients)
     assert len(points) == 36 and set(owners) == set(patients)
+    by_tissue, by_patient = fidelity_map.maps(TRAIN, {"real": TEST, "good": GOOD[0]}, "net")
+    assert by_tissue[0] == "tissue" and len(by_tissue[1]["good"][0]) == len(GOOD[0])
+    assert by_patient[0] == "patient" and set(by_patient[1]["real"][1]) == set(fidelity_map.first_patients(TEST))
 
 
 def test_inceptions_features_are_compared_as_they_are_and_others_standardised() -> None:

@@ -40,7 +40,12 @@ DISK_ROOM = {  # of the small disk; the inputs of each command need more
     "fetch": "300k", "tile": "100k", "train": "200k", "generate": "40k", "generate-profiles": "24k", "form": "20k",
     "analyse": "4k", "notebooks": "4k",
 }  # fmt: skip
-FILE_ROOM_BYTES = {"fetch": 1 << 20, "tile": 150_000}  # where no disk can be mounted, the largest file
+FILE_ROOM_BYTES = {
+    "fetch": 100_000,
+    "tile": 150_000,
+    "notebooks": 1000,
+    "generate-profiles": 24_000,
+}  # where no disk can be mounted, the largest file
 WRITES = {"generate-profiles": 1, "form": 2}  # flushes to the disk before an interrupt; else 3
 UNREADABLE = {
     "fetch": "good/mirror/two", "tile": "good/section1.png", "train": "good/own/expression.csv",

@@ -24,7 +24,7 @@ from rnasynth.engine.snapshots import SAMPLES, SNAPSHOTS, snapshot_path
 from rnasynth.errors import RunError
 
 MANIFEST = "manifest.json"
-UPSTREAM = "upstream"
+UPSTREAM, SEEN = "upstream", "seen.json"
 FORMAT = 1
 ABSENT = object()  # equal to no value
 
@@ -115,6 +115,11 @@ class Run:
         """Return the lines of metrics.jsonl, one row each; null is NaN."""
         path = self.path / "metrics.jsonl"
         return pd.read_json(path, lines=True) if path.stat().st_size else pd.DataFrame({"step": []})
+
+    @cached_property
+    def seen(self) -> frozenset[str] | None:
+        """Split groups that it learned from or was stopped by, where released weights name them; else None."""
+        return frozenset(files.read_json(self.path / SEEN)) if SEEN in self.manifest["files"] else None
 
     def networks(self, ema: bool = True) -> dict[str, dict[str, Tensor]]:
         """Return the weights by network; of those with a moving average the average, unless `ema` is False.

@@ -62,8 +62,10 @@ def train_preset(
 def _finished(name: str, cohort: Cohort, overrides: Sequence[str]) -> Run:
     """Open a run by its name, and assert that it may be looked at with this cohort's test patients."""
     run = load_run(name)
-    learned = run.description["cohort"]
-    if learned["fingerprint"] != cohort.fingerprint():
+    learned, obs = run.description["cohort"], cohort.profiles.obs
+    tested = set(obs["split_group"][obs["split"] == "test"].astype(str))
+    known = learned["name"] == cohort.name and run.seen is not None and not run.seen & tested
+    if not known and learned["fingerprint"] != cohort.fingerprint():
         raise RunError(
             f"run {name}",
             expected=f"one that learned from cohort {cohort.name} {cohort.fingerprint()} with its splits",

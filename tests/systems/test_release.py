@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ import torch
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import load_tensors
-from rnasynth.errors import InputError, RunError
+from rnasynth.errors import InputError, RunError, SplitError
+from rnasynth.evaluation.utility.folds import check_unseen, seen_groups
+from rnasynth.evaluation.utility.folds import test_folds as make_folds
 from rnasynth.runs import Run, get_or_train, load_run, release
 from rnasynth.systems.training import train_preset
 from tests.systems.gan_cohort import small_config
@@ -27,6 +30,15 @@ def real(gan_cohort: Cohort) -> Cohort:
     return dataclasses.replace(gan_cohort, simulated=False)
 
 
+def changed(cohort: Cohort, *, unit: str = "", **columns: Any) -> Cohort:
+    """The same samples with another unit or other columns."""
+    profiles = cohort.profiles.copy()
+    profiles.uns["unit"] = unit or profiles.uns["unit"]
+    for name, values in columns.items():
+        profiles.obs[name] = values
+    return dataclasses.replace(cohort, profiles=profiles)
+
+
 @pytest.fixture(scope="module")
 def run(real: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
     runs = tmp_path_factory.mktemp("runs")
@@ -35,11 +47,11 @@ def run(real: Cohort, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def released(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def released(run: Run, real: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Released weights where no other run can be found."""
     monkeypatch.setattr("rnasynth.runs.run.sources_folder", lambda name: tmp_path / name)
     monkeypatch.setenv("RNASYNTH_RUNS", str(tmp_path / "none"))
-    return release(run, tmp_path / "book" / "released", "small-gan", CARD)
+    return release(run, tmp_path / "book" / "released", "small-gan", CARD, cohort=real)
 
 
 def test_released_weights_stand_alone_in_half_the_bytes_and_make_the_same_tiles(
@@ -70,26 +82,38 @@ def test_a_changed_file_of_released_weights_or_of_what_lies_inside_is_refused(re
         load_run("small-gan").load()
 
 
-def test_nothing_is_released_twice_too_large_or_of_simulated_patients(run: Run, gan_cohort: Cohort, tmp_path: Path) -> None:
+def test_nothing_is_released_twice_too_large_of_simulated_patients_or_of_another_cohort(
+    run: Run, real: Cohort, gan_cohort: Cohort, tmp_path: Path
+) -> None:
     with pytest.raises(RunError, match=r"at most 0\.001 MB"):
-        release(run, tmp_path, "small-gan", CARD, largest_mb=0.001)
+        release(run, tmp_path, "small-gan", CARD, cohort=real, largest_mb=0.001)
     simulated = get_or_train("label-gan", small_config(), gan_cohort, folder=tmp_path / "runs", progress=False)
     with pytest.raises(RunError, match="simulated"):
-        release(simulated, tmp_path, "small-gan", CARD)
+        release(simulated, tmp_path, "small-gan", CARD, cohort=gan_cohort)
+    with pytest.raises(RunError, match="trained on cohort"):
+        release(run, tmp_path, "small-gan", CARD, cohort=changed(real, unit="tpm "))
     assert not (tmp_path / "small-gan").exists()
-    release(run, tmp_path, "small-gan", CARD)
+    release(run, tmp_path, "small-gan", CARD, cohort=real)
     with pytest.raises(RunError, match="another name"):
-        release(run, tmp_path, "small-gan", CARD)
+        release(run, tmp_path, "small-gan", CARD, cohort=real)
 
 
-def test_a_page_takes_a_finished_run_only_for_the_cohort_and_splits_it_learned_from(released: Path, real: Cohort) -> None:
+def test_a_page_takes_a_finished_run_only_where_it_saw_none_that_is_tested(released: Path, run: Run, real: Cohort) -> None:
     assert train_preset("small-gan", real, "demo", overrides=["train.seed=0"]).path == released
     with pytest.raises(RunError, match=r"train\.seed=1"):
         train_preset("small-gan", real, "demo", overrides=["train.seed=1"])
-    obs = real.profiles.obs
-    profiles = real.profiles.copy()
-    profiles.obs["split"] = obs["split"].map({"train": "test", "test": "train", "val": "val"})
+    split = real.profiles.obs["split"]
+    told = changed(real, stage="another")  # a cohort built anew may differ in what no run looks at
+    again = changed(real, unit="tpm ")
+    assert again.fingerprint() != real.fingerprint() == told.fingerprint()
+    assert train_preset("small-gan", again, "demo").path == released
+    assert seen_groups(load_run("small-gan"), again) == set(real.profiles.obs["split_group"][split != "test"])
     with pytest.raises(RunError, match="its splits"):
-        train_preset("small-gan", dataclasses.replace(real, profiles=profiles), "demo")
+        train_preset(str(run.path), again, "demo")  # what is not released is known by the whole cohort alone
+    swapped = changed(real, split=split.map({"train": "test", "test": "train", "val": "val"}))
+    with pytest.raises(RunError, match="its splits"):
+        train_preset("small-gan", swapped, "demo")
+    with pytest.raises(SplitError, match="nothing was trained on"):
+        check_unseen(make_folds(swapped, 2), seen_groups(load_run("small-gan"), swapped))
     with pytest.raises(InputError, match="rna-gun"):
         train_preset("rna-gun", real, "demo")

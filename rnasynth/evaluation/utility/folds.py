@@ -47,18 +47,19 @@ def seen_groups(run: Any, cohort: Cohort) -> frozenset[str]:
     ------
     SplitError : it, or an encoder below it, was trained on other data or splits: whom it saw cannot be told.
     """
+    obs = cohort.profiles.obs
+    groups = frozenset(obs["split_group"][obs["split"].isin(SEEN)].astype(str))
     found = str(run.description["cohort"]["fingerprint"])
-    if found != cohort.fingerprint():
+    if getattr(run, "seen", None) is not None and run.description["cohort"]["name"] == cohort.name:
+        groups = run.seen  # released weights name them
+    elif found != cohort.fingerprint():
         raise SplitError(
             f"run {run.id}",
             expected=f"one trained on cohort {cohort.name} with the splits that are tested ({cohort.fingerprint()})",
             found=f"one of {run.description['cohort'].get('name', 'another cohort')} ({found}): whom it saw is not known",
             fix="train the generator on this cohort, or load the cohort as it was then",
         )
-    for below in run.upstream():
-        seen_groups(below, cohort)
-    obs = cohort.profiles.obs
-    return frozenset(obs["split_group"][obs["split"].isin(SEEN)].astype(str))
+    return groups.union(*(seen_groups(below, cohort) for below in run.upstream()))
 
 
 def test_folds(cohort: Cohort, n: int, *, seed: int = 0, stratify: str = "tissue") -> list[Fold]:

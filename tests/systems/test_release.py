@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import load_tensors
 from rnasynth.errors import InputError, RunError, SplitError
 from rnasynth.evaluation.utility.folds import check_unseen, seen_groups
 from rnasynth.evaluation.utility.folds import test_folds as make_folds
-from rnasynth.runs import Run, get_or_train, load_run, release
+from rnasynth.runs import Run, get_or_train, load_run, release, released_folder
 from rnasynth.systems.training import train_preset
 from tests.systems.gan_cohort import small_config
 from tests.systems.test_beta_vae import SMALL
@@ -117,3 +119,29 @@ def test_a_page_takes_a_finished_run_only_where_it_saw_none_that_is_tested(relea
         check_unseen(make_folds(swapped, 2), seen_groups(load_run("small-gan"), swapped))
     with pytest.raises(InputError, match="rna-gun"):
         train_preset("rna-gun", real, "demo")
+
+
+@pytest.mark.parametrize("name", ["rna-gan-her2st", "cdm-base-her2st"])
+def test_released_generators_of_the_book_make_tiles_that_follow_the_profile(name: str) -> None:
+    generator = load_run(name).load()
+    assert generator.encoder is not None and not load_run(name).description["cohort"]["simulated"]
+    genes = load_run(name).upstream()[0].transform.genes
+    counts = np.random.default_rng(0).poisson(2.0, (2, len(genes))).astype(np.float32)
+    profiles = AnnData(counts, obs=pd.DataFrame({"sample_id": ["a", "b"]}, index=["a", "b"]), var=pd.DataFrame(index=genes))
+    profiles.uns["unit"] = "counts"
+    tiles = generator.generate(profiles, 2, seed=0)
+    assert tiles.shape == (2, 2, generator.px, generator.px, 3) and tiles.std() > 5
+    swapped = generator.generate(profiles[::-1].copy(), 2, seed=0)
+    assert np.abs(tiles.astype(int) - swapped.astype(int)).mean() > 1
+    deaf = profiles.copy()
+    deaf.X = np.tile(counts[:1], (2, 1))  # the same profile twice: only the noise of the two samples differs
+    assert np.array_equal(generator.generate(deaf, 2, seed=0)[0], tiles[0])
+
+
+def test_released_weights_name_sections_that_no_test_holds_and_are_small() -> None:
+    for path in sorted(released_folder().glob("*-her2st")):
+        if path.name == "simclr-her2st":  # its card says what it saw
+            continue
+        assert load_run(path.name).seen == {"C2", "C3", "C4"}
+        assert all(below.seen == {"C2", "C3", "C4"} for below in load_run(path.name).upstream())
+        assert sum(file.stat().st_size for file in path.rglob("*.safetensors")) < 16e6

@@ -254,6 +254,7 @@ for name, made in blind.made.items():
 #
 # ## Limits
 #
+# - `system="rna-gan-her2st"` looks at released weights instead ([model cards](../model_cards.md)).
 # - One training of one seed, in `demo` of minutes on two cores: the numbers above say what *this* generator does, not how
 #   good the method can get. Their intervals resample what was held out, and say nothing of what another seed of training
 #   would give. Longer runs are the presets `gpu` and `paper`.

@@ -262,6 +262,8 @@ page.quiz("RNA-CDM", real=blind.real, made=blind.made["RNA-CDM"], mpp_um=blind.m
 #
 # - Minutes of training on two cores, one seed, tiles of 32 and 64 px: what this model does, not how good the method can get.
 #   The paper trained 79,000 steps of 256 tiles on four GPUs.
+# - What a base stage becomes on her2st in five times as many steps stands on the card of the released `cdm-base-her2st`
+#   ([model cards](../model_cards.md)); this page looks at it with `base_stage="cdm-base-her2st"`.
 # - Distances are by the embedded descriptor, not by Inception; they compare with nothing published.
 # - Where one tumour has all the images (her2st), "other patients" are other sections of it.
 

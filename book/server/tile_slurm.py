@@ -7,6 +7,7 @@ same command goes on where it was interrupted. Needs dask-jobqueue (pip install 
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 
@@ -24,6 +25,8 @@ def main() -> int:
     parser.add_argument("--interface", help="network interface that nodes share, such as ib0")
     parser.add_argument("tile", nargs="+", metavar="SLIDES --out STORE", help="arguments of rnasynth tile, after --")
     given = parser.parse_args()
+    if shutil.which("sbatch") is None:
+        parser.error("no SLURM here: sbatch is not found; on one machine: rnasynth tile SLIDES --out STORE --workers N")
     with SLURMCluster(
         cores=1,
         processes=1,

@@ -18,7 +18,7 @@ from rnasynth import files
 from rnasynth.config import config_hash
 from rnasynth.data.cohorts import bulk, her2st, regions, slides
 from rnasynth.data.cohorts.parts import Builder, Built, Sources, plain_obs
-from rnasynth.data.manifests import fetch, load_manifest
+from rnasynth.data.manifests import fetch, list_manifests, load_manifest
 from rnasynth.data.schema import Manifest
 from rnasynth.data.simulate import SimulationConfig, build_simulated
 from rnasynth.data.simulate.section import write_section
@@ -48,6 +48,13 @@ def build_cohort(
     ------
     InputError : unknown cohort or option, or files that are needed and missing.
     """
+    if str(name) not in list_manifests() and Path(name).suffix not in {".yaml", ".yml"}:
+        raise InputError(
+            f"cohort {str(name)!r}",
+            expected=f"one of {', '.join(['simulated', *BUILDERS])}, or the path of a manifest (.yaml)",
+            found="unknown",
+            fix="check the spelling",
+        )
     manifest = load_manifest(name)
     builder = slides.build_own if manifest.folder is not None else BUILDERS.get(manifest.name)
     if builder is None or (manifest.folder is not None and not manifest.cohort):

@@ -26,6 +26,14 @@ def read_h5ad(path: str | Path) -> AnnData:
     if not path.is_file():
         raise InputError(str(path), expected="an .h5ad file", found="no such file", fix="check the path")
     try:
+        if path.suffix != ".h5ad" and not h5py.is_hdf5(path):
+            raise InputError(
+                str(path),
+                expected="an .h5ad file",
+                found="another kind of file",
+                fix="read a table of genes and samples, tell its unit, and write it as one: "
+                'read_expression("table.tsv", kind="table", unit="tpm").write_h5ad("profiles.h5ad")',
+            )
         claimed = _claimed_bytes(path)
         limit = int(SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
         if claimed > limit:

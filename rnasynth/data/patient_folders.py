@@ -134,7 +134,10 @@ def _from_images(
                 side = side or tile.shape[0]
                 if tile.shape[:2] != (side, side):
                     raise InputError(
-                        str(path), expected=f"square tiles of {side} px", found=f"{tile.shape[1]} x {tile.shape[0]}"
+                        str(path),
+                        expected=f"square tiles of {side} px, as the first tile of the sample",
+                        found=f"{tile.shape[1]} x {tile.shape[0]}",
+                        fix="cut all tiles to one size, at one um/px",
                     )
             size = px or side
             pixels = np.stack([resize(tile, size) for tile in batch])

@@ -40,7 +40,7 @@ def open_stream(path: Path) -> IO[bytes]:
 
     Raises
     ------
-    InputError : no such file, or a zip archive of several files.
+    InputError : no such file, an Excel workbook, or a zip archive of several files.
     """
     try:
         with open(path, "rb") as handle:
@@ -52,6 +52,13 @@ def open_stream(path: Path) -> IO[bytes]:
     if magic == b"PK\x03\x04":
         bundle = zipfile.ZipFile(path)
         names = [name for name in bundle.namelist() if not name.endswith("/") and not name.startswith("__MACOSX")]
+        if "[Content_Types].xml" in names:
+            raise InputError(
+                str(path),
+                expected="a text table",
+                found="an Excel workbook",
+                fix="save it as tab-separated text, and see that no gene symbol became a date (SEPT1, MARCH1)",
+            )
         if len(names) != 1:
             raise InputError(str(path), expected="one table in the zip file", found=f"{len(names)} files", fix="unpack it")
         return bundle.open(names[0])

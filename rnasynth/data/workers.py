@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from typing import TypeVar
@@ -40,6 +41,7 @@ def on_dask(
     from dask.distributed import Client, LocalCluster, as_completed
     from distributed.scheduler import KilledWorker
 
+    logging.getLogger("distributed").setLevel(logging.getLogger().level)  # importing it set it to INFO
     with ExitStack() as stack:
         if scheduler is None:
             scheduler = stack.enter_context(

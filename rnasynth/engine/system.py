@@ -61,7 +61,13 @@ class TrainConfig(Config):
     into one GPU; more communication, the same training. Not with fp16."""
 
     def __post_init__(self) -> None:
-        check(self, "steps", (self.steps is None) != (self.epochs is None), "steps or epochs, one of them")
+        if (self.steps is None) == (self.epochs is None):
+            raise InputError(
+                "TrainConfig",
+                expected="steps or epochs, one of them",
+                found=f"train.steps={self.steps}, train.epochs={self.epochs}",
+                fix="set train.epochs=null beside train.steps=N, or the other way round",
+            )
         check(self, "steps", self.steps is None or self.steps >= 0, "at least 0")
         check(self, "epochs", self.epochs is None or self.epochs > 0, "more than 0")
         check(self, "batch_size", self.batch_size >= 1, "at least 1")

@@ -204,8 +204,12 @@ def test_cohort_is_built_once_and_whole(tmp_path: Path) -> None:
 
 
 def test_unknown_cohort_option_or_a_manifest_without_profiles_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="neither"):
+    with pytest.raises(InputError, match=r"simulated, her2st.*found unknown"):
         load_cohort("nowhere", folder=tmp_path)
+    with pytest.raises(InputError, match="found neither"):
+        load_cohort(tmp_path / "nowhere.yaml", folder=tmp_path)
+    with pytest.raises(InputError, match="rnasynth fetch tcga --gdc-manifest"):
+        load_cohort("tcga", folder=tmp_path)
     with pytest.raises(InputError, match="slides"):
         load_cohort("slides", folder=tmp_path)
     with pytest.raises(InputError, match="cancer"):

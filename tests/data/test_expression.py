@@ -13,6 +13,7 @@ import pytest
 from anndata import AnnData
 
 from rnasynth.data.expression import Transform, read_expression
+from rnasynth.data.h5ad import read_h5ad
 from rnasynth.data.streams import BLOCK_BYTES, FLAT_COLUMNS
 from rnasynth.errors import InputError
 
@@ -357,6 +358,25 @@ def test_xena_is_made_linear_and_would_be_refused_as_it_is(mirror: Path) -> None
     assert ((adata.X == 0) == (frame.to_numpy() == -9.9658)).all()
     with pytest.raises(InputError, match="log scale"):
         read_expression(path, kind="table", unit="tpm")
+
+
+def test_workbooks_and_tables_are_told_what_to_do_instead(tmp_path: Path) -> None:
+    for name, member in (("book.xlsx", "[Content_Types].xml"), ("two.zip", "first.tsv")):
+        with zipfile.ZipFile(tmp_path / name, "w") as bundle:
+            bundle.writestr(member, "x")
+            bundle.writestr("xl/workbook.xml", "y")
+    with pytest.raises(InputError, match="Excel workbook; save it as tab-separated text"):
+        read_expression(tmp_path / "book.xlsx", kind="table", unit="tpm")
+    with pytest.raises(InputError, match="2 files; unpack it"):
+        read_expression(tmp_path / "two.zip", kind="table", unit="tpm")
+
+    table = tmp_path / "profiles.tsv"
+    values = np.random.default_rng(0).uniform(0, 500, (30, 4)).round(2)
+    pd.DataFrame(values, [f"ENSG{n:011d}" for n in range(30)], ["P1", "P2", "P3", "P4"]).to_csv(table, sep="\t")
+    with pytest.raises(InputError, match="another kind of file; read a table"):
+        read_h5ad(table)
+    read_expression(table, kind="table", unit="tpm").write_h5ad(tmp_path / "profiles.h5ad")  # as the message says
+    assert read_h5ad(tmp_path / "profiles.h5ad").shape == (4, 30)
 
 
 @pytest.mark.real

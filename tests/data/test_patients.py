@@ -239,7 +239,7 @@ def test_a_folder_that_does_not_fit_is_a_clear_error(tmp_path: Path) -> None:
     (home / "P1" / "2.png").write_bytes(b"no image")
     fails("2.png")
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(home / "P1" / "2.png")
-    fails("square tiles of 40")
+    fails("square tiles of 40.*cut all tiles to one size")
     (home / "P1" / "2.png").unlink()
 
     table = tmp_path / "clinical.csv"

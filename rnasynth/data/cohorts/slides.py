@@ -35,6 +35,13 @@ def build_tcga(
     One profile a patient, the primary tumour's first (`sample_id` is the patient's barcode, so that slides join); tissue
     is the project where the sample sheet says it, else "TCGA".
     """
+    if not sources.folder.is_dir():
+        raise InputError(
+            "cohort tcga",
+            expected="the files that a GDC manifest names",
+            found=f"no folder {sources.folder}",
+            fix="choose them on the GDC portal, download its manifest, and: rnasynth fetch tcga --gdc-manifest FILE",
+        )
     adata = read_expression(sources.folder, kind="gdc_star_counts", unit="tpm", genes=genes, duplicates="sum")
     kinds = adata.obs["sample_type"].astype(str) if "sample_type" in adata.obs else pd.Series("", index=adata.obs_names)
     rank = kinds.map({kind: place for place, kind in enumerate(PRIMARY_FIRST)}).fillna(len(PRIMARY_FIRST)).to_numpy()

@@ -71,6 +71,12 @@ def frechet_distance(mu1: ArrayLike, cov1: ArrayLike, mu2: ArrayLike, cov2: Arra
 def frechet(a: FeatureStats, b: FeatureStats) -> float:
     """Frechet distance of two feature sets.
 
+    Of two sets of tiles, uint8 `(N, H, W, 3)` at 0.5 um/px, as many in each::
+
+        network = StainTexture()  # or Inception, see rnasynth.features
+        a, b = (FeatureStats.of(extract(tiles, network, mpp_um=0.5), network.name) for tiles in (real, generated))
+        frechet(a, b)
+
     Raises
     ------
     InputError : the two were measured with different feature networks.

@@ -93,7 +93,8 @@ def check_values(x: NDArray[np.float32], name: Callable[[int, int], str], unit: 
             "profiles",
             expected="linear values (TPM, RSEM or counts)",
             found=f"values from {low:.4g} to {high:.4g} with fractions, which look like log scale",
-            fix='invert it: read_expression(..., scale="log2p1") or scale="log2p0.001"; allow_small=True if it is linear',
+            fix="write the table with 2^x - 1 in place of x (of log2(x + 1)), or in Python: read_expression(..., "
+            'scale="log2p1") or scale="log2p0.001"; allow_small=True if it is linear',
         )
     if low < 0:
         row, column = map(int, np.unravel_index(int(x.argmin()), x.shape))

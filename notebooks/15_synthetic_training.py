@@ -143,7 +143,9 @@ page.figure(
 #
 # In `demo` the trainings above are short and their network is narrow. The same question was put to the published network, a
 # ResNet-18 of width 64, in five folds by patient, but on a CPU, at the generator's own pixels and on far fewer tiles: no
-# paper's protocol either, and it answers no published row. Rate and steps were chosen on the generator's training patients.
+# paper's protocol either, and it answers no published row. The number of steps is what half an hour allowed, so that the
+# losses are shown: a loss that still falls is a training that could have gone on. No tested patient was looked at for it.
+# It starts from random weights on every cohort, on her2st too.
 
 # %%
 if longer:
@@ -169,7 +171,7 @@ for number, record in enumerate(comparable):
     page.figure(
         plots.curves({"training loss": told_longer.curves()}, x_label="step"),
         f"longer_loss_{number}",
-        caption="Training loss of the recorded trainings, mean over the folds.",
+        caption="Training loss of the recorded trainings, mean over the folds; without that of exchanged profiles.",
         alt="Training loss against the step, one line an arm.",
         n=f"{record.facts['config']['folds']} folds",
     )

@@ -167,8 +167,9 @@ class LongerReport:
         return pd.DataFrame(rows)
 
     def curves(self) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Return lines for a chart: arm in words -> (steps, training loss)."""
-        return {"all real" if arm == WHOLE else arm_in_words(arm): line for arm, line in self.losses.items()}
+        """Return lines for a chart: arm in words -> (steps, training loss); not of exchanged profiles, as for `still`."""
+        fits = {arm: line for arm, line in self.losses.items() if not arm.startswith("exchanged")}
+        return {"all real" if arm == WHOLE else arm_in_words(arm): line for arm, line in fits.items()}
 
     def note(self) -> str:
         """Say in one paragraph whether the longer trainings bear out the page's, and what the synthetic tiles brought."""
@@ -176,9 +177,9 @@ class LongerReport:
             f"Recorded: {self.title}. With real tiles alone {self.whole:.0%} of the tiles are named rightly, "
             f"{self.found.units[WHOLE].mean():.0%} by this page's own trainings (means over {self.found.unit})."
         ]
-        fell = max(self.fall(arm) for arm in self.losses if not arm.startswith("exchanged"))
-        words = "no more than" if self.still() else "as much as"
-        text.append(f"In the last fifth of the steps the training loss fell by {words} {max(fell, 0.0):.0%} of itself.")
+        fits = [arm for arm in self.losses if not arm.startswith("exchanged")]
+        falls = ", ".join(f"{self.fall(arm):.0%} ({'all real' if arm == WHOLE else arm_in_words(arm)})" for arm in fits)
+        text.append(f"In the last fifth of the steps the training loss fell by {falls} of itself.")
         if not self.still():
             text.append("Longer trainings may end otherwise.")
         text += [f"{arm_in_words(arm)}: {in_points(test.difference)}, {test.verdict}." for arm, test in self.tests.items()]
@@ -186,10 +187,20 @@ class LongerReport:
             return " ".join([*text, "Not even tiles of exchanged profiles are seen to do worse: a loss cannot be seen."])
         for arm, test in self.kept.items():
             ends, alone = test.difference, self.tests[arm.replace("replaced", "left_out")]
-            what = "add to them" if ends.low > 0 else "take from them" if ends.high < 0 else "are not seen to change them"
-            text.append(f"Over the tiles that stayed alone, those with synthetic ones beside them: {in_points(ends)}.")
-            text.append(f"So synthetic tiles {what}.")
-            if not (alone.differs and alone.difference.value < 0):
+            what = (
+                "add to these"
+                if ends.low > 0
+                else "take from these"
+                if ends.high < 0
+                else "are not seen to change what these do"
+            )
+            text.append(
+                f"Of synthetic tiles beside the real ones that stayed, less those alone: {in_points(ends)}: they {what}."
+            )
+            if alone.difference.high < 0:
+                little = ", though by less than the margin" if alone.equivalent else ""
+                text.append(f"The real tiles that were left out are missed{little}: there were not plenty.")
+            elif alone.equivalent:
                 text.append("The real tiles that were left out are not missed: there were plenty.")
         above = [f"{arm_in_words(arm)} ({self.found.tests[arm].verdict} there)" for arm in self.changed()]
         if above:

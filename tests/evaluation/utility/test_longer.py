@@ -12,6 +12,7 @@ import pytest
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.papers import read_hyperparameters
+from rnasynth.evaluation.cells.composition import equivalence
 from rnasynth.evaluation.utility import protocols
 from rnasynth.evaluation.utility.longer import COLUMNS, LongerReport, longer_report, longer_study
 from rnasynth.evaluation.utility.protocols import Protocol
@@ -70,8 +71,19 @@ def test_tiles_of_other_classes_are_told_apart_from_perfect_ones(
     broken = told(records["swapped"], found)
     assert broken.kept["replaced_75"].difference.high < 0 < broken.whole and broken.sees()
     assert "replaced_75" in broken.changed()
-    assert "synthetic tiles take from them" in broken.note() and "does not stand for: 75 % replaced" in broken.note()
-    assert "take from them" not in told(records["perfect"], found).note()
+    assert "they take from these" in broken.note() and "does not stand for: 75 % replaced" in broken.note()
+    assert "take from these" not in told(records["perfect"], found).note()
+
+
+def test_plenty_is_said_of_equivalence_and_missed_of_a_loss_alone(
+    records: dict[str, Record], found: ReplacementReport
+) -> None:
+    report = told(records["perfect"], found)
+    before = np.linspace(0.5, 0.9, 12)
+    for loss, spread, words in ((0.0, 0.01, "were plenty"), (0.2, 0.01, "were not plenty"), (0.05, 0.3, "")):
+        after = before - loss + spread * np.tile([1.0, -1.0], 6)
+        note = replace(report, tests={**report.tests, "left_out_75": equivalence(before, after, margin=0.1)}).note()
+        assert words in note and ("plenty" in note) == bool(words)
 
 
 def test_a_loss_that_still_falls_is_said(records: dict[str, Record], found: ReplacementReport) -> None:
@@ -94,7 +106,7 @@ def test_the_chart_draws_both_trainings_and_the_table_says_where_they_ran(
     assert list(rows.groupby("group").size()) == [3, 3] and set(rows["group"]) == {"this page", "recorded"}
     here = rows[(rows["group"] == "this page") & (rows["label"] == "75 % replaced")]
     assert here["value"].item() == pytest.approx(100 * found.difference(75).value)
-    assert set(report.curves()) == {"all real", *rows["label"]}
+    assert set(report.curves()) == {"all real", "75 % replaced", "75 % only left out"}
     assert set(COLUMNS) <= set(records["perfect"].summary)
     shown = record_table([records["perfect"]], COLUMNS, ("tiles",)).iloc[0]
     assert shown["device"] == "cpu, fp32" and shown["tiles"] == 60

@@ -30,7 +30,7 @@ MPP_UM = 0.5
 WEIGHTS = Path(__file__).with_name("nuclei_default.safetensors")
 # Chosen on the tuning half of MoNuSeg's patients (`truth.halves`), never on the other half.
 INSIDE = 0.65  # probability above which a pixel is of a nucleus
-MIDDLE = 0.3  # depth that the middle of a nucleus reaches at least
+MIDDLE = 0.4  # depth that the middle of a nucleus reaches at least
 SMOOTH_PX = 1.4  # Gaussian blur of the depth before its peaks are sought for the first time
 SMOOTH_RADII, LEAST_PX, MOST_PX = (
     0.32,
@@ -73,6 +73,7 @@ class DefaultNuclei:
         except RuntimeError as error:
             raise InputError(str(weights), expected="weights of NucleiNet", found=str(error).splitlines()[0]) from error
         fold_norms(self.network.requires_grad_(False).eval())
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.kinds = NucleusClasses.from_dict(json.loads(facts["classes"])) if facts.get("classes") else None
 
     def __call__(self, tile: NDArray[np.uint8]) -> Nuclei:
@@ -94,7 +95,8 @@ class DefaultNuclei:
         beyond = [(0, 0), (0, -height % multiple), (0, -width % multiple)]
         padded = np.pad(planes, beyond, mode="reflect" if min(height, width) > multiple else "edge")
         with torch.inference_mode():
-            maps = torch.sigmoid(self.network(torch.from_numpy(padded)[None]))[0, :, :height, :width]
+            image = torch.from_numpy(padded)[None].contiguous(memory_format=torch.channels_last)  # a third less time
+            maps = torch.sigmoid(self.network(image))[0, :, :height, :width]
         return np.asarray(maps.numpy())
 
 

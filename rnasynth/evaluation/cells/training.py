@@ -47,7 +47,7 @@ Batch = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 class NucleiTraining(Config):
     """What the weights depend on, beside the code; the defaults are those of the weights in the package."""
 
-    steps: int = 1600
+    steps: int = 2000
     """Optimiser steps."""
     batch: int = 8
     """Tiles a step, 96 px each."""
@@ -57,7 +57,7 @@ class NucleiTraining(Config):
     """Simulated tiles of renderer "a"."""
     drawn_share: float = 0.7
     """Share of a batch cut out of drawn fields; the rest are simulated tiles."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     """At its highest."""
     warm_up: int = 50
     """Steps until then."""

@@ -113,6 +113,18 @@ def test_the_weights_in_the_package_are_of_the_default_configuration_and_their_c
     assert facts["config_hash"] == config_hash(NucleiTraining()) and facts["config_hash"] in card and facts["digest"] in card
 
 
+def test_the_depth_of_drawn_nuclei_rises_to_their_middles_and_a_flat_one_does_not() -> None:
+    fields = [crowd(np.random.default_rng([9, number]), 96) for number in range(6)]
+    model, generator = DefaultNuclei(), np.random.default_rng(0)
+    found = np.stack([model.maps(seen(generator, h, e))[1] for h, e, _ in fields])
+    depth = np.stack([depth_map(mask) for *_, mask in fields])
+
+    def rises(maps: np.ndarray) -> bool:
+        return bool(maps[depth > 0.85].mean() > maps[(depth > 0.4) & (depth < 0.6)].mean() + 0.12)
+
+    assert rises(found) and not rises(np.minimum(found, 0.45))  # as with channels that are all 0 in the middle
+
+
 @pytest.mark.parametrize("change", [{"steps": 0}, {"drawn_share": 1.5}, {"learning_rate": 0.0}, {"fields": 0}])
 def test_a_training_that_cannot_be_is_refused(change: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):

@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from rnasynth import __version__
 from rnasynth.cli_ratings import ratings_app
 from rnasynth.errors import InputError, RnasynthError, of_system
 
@@ -36,9 +37,18 @@ Mirror = Annotated[
 ]
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rnasynth {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Say the version.", callback=_say_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Read by `main` from the arguments: an error can come before this callback runs."""
 
@@ -226,6 +236,7 @@ def book(
     parameters = _assignments(changes or [])
     with only_builder(check_cohort(cohort), check_preset(preset)):
         run_pages(cohort, preset, pages=chosen, force=force, jobs=jobs, seed=seed, parameters=parameters, mirror=mirror)
+        typer.echo("rendering the book")
         typer.echo(f"The book is at {build_book(cohort, preset)}")
 
 

@@ -196,7 +196,7 @@ def status_markdown(
         link = f"[{name}](notebooks/{name})"
         stamp = stamps.read_stamp(folder / name)
         if stamp is None or not (folder / name / "results.json").is_file():
-            why = outcomes.get(name, {}).get("reason") or "not run yet"
+            why = outcomes.get(name, {}).get("reason") or "not asked for yet"
             rows.append((link, preset, cohort, "", "", f"did not run: {why}", ""))
             continue
         results = read_json(folder / name / "results.json")

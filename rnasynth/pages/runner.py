@@ -126,7 +126,7 @@ def run_pages(
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
-    say(f"cohort {cohort}, preset {preset}: {len(order)} pages")
+    say(f"cohort {cohort}, preset {preset}: pages {', '.join(name.split('_')[0] for name in order)}")
     facts = facts or cohort_facts(cohort, seed, mirror)
     read_from = {} if mirror is None else {"RNASYNTH_MIRROR": str(mirror.resolve())}
     stop = threading.Event()

@@ -146,7 +146,7 @@ def measured_table(pages: Mapping[str, PageSource]) -> pd.DataFrame:
     for name in pages:
         for record in read_records(name):
             facts, config = record.facts, record.facts["config"]
-            if "steps" not in record.summary:
+            if "steps" not in record.summary or "train" not in config:  # of a study with many trainings
                 continue
             sizes = {key: config[key] for key in ("hidden", "tile_px", "width", "width_generator") if key in config}
             size = ", ".join(f"{key} {value}" for key, value in sizes.items())

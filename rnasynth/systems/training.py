@@ -8,7 +8,7 @@ from pathlib import Path
 from rnasynth.config import check_preset
 from rnasynth.data.cohort import Cohort
 from rnasynth.engine import SYSTEMS, system_class
-from rnasynth.errors import RunError
+from rnasynth.errors import InputError, RunError
 from rnasynth.runs import Run, get_or_train, load_run
 from rnasynth.runs.run import run_places
 
@@ -50,6 +50,8 @@ def train_preset(
     RunError : a named run learned from another cohort, or with other splits, or was made with other settings than the
         overrides say.
     """
+    if not isinstance(cohort, Cohort):
+        raise InputError(f"cohort {cohort!r}", expected="a loaded cohort", found="a name", fix="load_cohort(NAME)")
     if system_name not in SYSTEMS and any(place.is_dir() for place in run_places(system_name)):
         return _finished(system_name, cohort, overrides)
     kind = system_class(system_name)

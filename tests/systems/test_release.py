@@ -119,6 +119,8 @@ def test_a_page_takes_a_finished_run_only_where_it_saw_none_that_is_tested(relea
         check_unseen(make_folds(swapped, 2), seen_groups(load_run("small-gan"), swapped))
     with pytest.raises(InputError, match="rna-gun"):
         train_preset("rna-gun", real, "demo")
+    with pytest.raises(InputError, match="load_cohort"):
+        train_preset("rna-gan", "study.yaml", "demo")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["rna-gan-her2st", "cdm-base-her2st"])

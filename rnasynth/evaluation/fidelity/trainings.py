@@ -135,12 +135,14 @@ class TrainingsReport:
     numbers : "MEASURE_trainings_GENERATOR_NUMBER" (number of the network, from 1): mean and range of the trainings.
     labels : the same keys -> words.
     missing : generators without records of the run that was found.
+    rebuilt : generators whose records are of the same settings on another build of the cohort.
     """
 
     table: pd.DataFrame
     numbers: dict[str, Interval]
     labels: dict[str, str]
     missing: list[str]
+    rebuilt: list[str]
 
     def rows(self, measure: str = "frechet") -> pd.DataFrame:
         """Return label, group (network), value, low, high over the floor's mean, real tiles first, for `plots.intervals`."""
@@ -187,6 +189,11 @@ class TrainingsReport:
                     if apart
                     else f"Which of {left} and {right} is nearer depends on the training."
                 )
+        if self.rebuilt:
+            words.append(
+                f"The recorded trainings of {' and '.join(self.rebuilt)} were made with the same settings on another build"
+                " of the cohort, and the run of this page is not among them."
+            )
         if self.missing:
             words.append(
                 f"Of {' and '.join(self.missing)}, as trained here, no other training is recorded: what it would change is"
@@ -204,15 +211,19 @@ def over_trainings(
     ----------
     records : of the page.
     runs : generator -> its run. Records count that are of its system, cohort and configuration but for the seed, and only
-        if the run itself is among them: else they are of other code, data or encoders.
+        if the run itself is among them: else they are of other code, data or encoders. Where there are none of this build
+        of the cohort, those of another build with the same first seed count, and the report says so.
     networks : names of feature networks; one that a record does not have is left out.
     px, restained : how tiles were handled; records of others are left out.
     """
     rows: list[dict[str, Any]] = []
-    missing = []
+    missing, rebuilt = [], []
     for name, run in runs.items():
-        mine = [record for record in records if _same_but_seed(record, run, px=px, restained=restained)]
-        if not any(record.facts["run"] == run.id for record in mine):
+        alike = [record for record in records if _same_but_seed(record, run, px=px, restained=restained)]
+        mine = [record for record in alike if _build(record) == run.description["cohort"]["fingerprint"]]
+        if not mine and (mine := _of_another_build(alike, run.config.train.seed)):
+            rebuilt.append(name)
+        elif not any(record.facts["run"] == run.id for record in mine):
             missing.append(name)
             continue
         for network, measure, record in itertools.product(networks, MEASURES, sorted(mine, key=_seed)):
@@ -242,7 +253,7 @@ def over_trainings(
         key = f"{measure}_trainings_{key_of(of)}_{networks.index(network) + 1}"
         numbers[key] = _over(part)
         labels[key] = f"{MEASURES[measure]} against held-out tiles, over recorded trainings, {of} ({network})"
-    return TrainingsReport(table, numbers, labels, missing)
+    return TrainingsReport(table, numbers, labels, missing, rebuilt)
 
 
 def _over(part: pd.DataFrame) -> Interval:
@@ -258,13 +269,26 @@ def _floor(part: pd.DataFrame) -> Interval:
 def _same_but_seed(record: Recorded, run: Run, *, px: int, restained: bool) -> bool:
     """Whether a record is of the run's system, cohort and configuration but for the seed, its tiles handled so."""
     facts = record.facts
-    if facts["system"] != run.system_name or facts["cohort_fingerprint"] != run.description["cohort"]["fingerprint"]:
+    if facts["system"] != run.system_name or facts["cohort"] != run.description["cohort"]["name"]:
         return False
     if any((line["tile_px"], line["restained"]) != (px, restained) for line in record.lines if line["kind"] == "test"):
         return False
     config = run.config
     training = {**config.train.added, **facts["config"]["train"], "seed": config.train.seed}
     return bool({**config.added, **facts["config"], "train": training} == config.to_dict())
+
+
+def _build(record: Recorded) -> str:
+    return str(record.facts["cohort_fingerprint"])
+
+
+def _of_another_build(records: Sequence[Recorded], seed: int) -> list[Recorded]:
+    """Return the records of one build of the cohort whose first training has this seed, which is that of the split."""
+    for build in sorted({_build(record) for record in records}):
+        of_build = [record for record in records if _build(record) == build]
+        if min(map(_seed, of_build)) == seed:
+            return of_build
+    return []
 
 
 def _seed(record: Recorded) -> int:

@@ -32,7 +32,7 @@ def made(shift: float, seed: int, *, name: str = "gan", tiles: TileSet | None = 
 def run_of(seed: int, *, system: str = "gan", fingerprint: str = "f00", **changes: Any) -> Any:
     config = dataclasses.replace(demo(), **changes)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
-    facts = {"cohort": {"fingerprint": fingerprint}}
+    facts = {"cohort": {"name": "toy", "fingerprint": fingerprint}}
     name = f"{system}-{seed}-{fingerprint}-{config.lr_generator}"
     return SimpleNamespace(id=name, system_name=system, config=config, description=facts)
 
@@ -42,6 +42,7 @@ def record(run: Any, shift: float, *, px: int = 32, restained: bool = True, name
     lines = rows.assign(kind="test", tile_px=px, restained=restained).to_dict("records")
     facts = {
         "system": run.system_name,
+        "cohort": run.description["cohort"]["name"],
         "cohort_fingerprint": run.description["cohort"]["fingerprint"],
         "config": run.config.to_dict(),
         "run": run.id,
@@ -133,6 +134,14 @@ def test_records_without_the_run_itself_are_of_something_else() -> None:
     found = gathered(RECORDS, {"gan": other})
     assert found.numbers == {} and found.missing == ["gan"] and "not known" in found.summary()
     assert len(found.rows()) == 0 and len(found.shown()) == 0
+
+
+def test_records_of_another_build_of_the_cohort_are_shown_and_called_so() -> None:
+    found = gathered(RECORDS, {"gan": run_of(0, fingerprint="built anew")})
+    assert found.numbers == gathered(RECORDS, {"gan": run_of(0)}).numbers and found.rebuilt == ["gan"]
+    assert "another build of the cohort" in found.summary() and "not known" not in found.summary()
+    other_split = gathered(RECORDS, {"gan": run_of(1, fingerprint="split by seed 1")})
+    assert other_split.missing == ["gan"] and other_split.rebuilt == []
 
 
 def test_a_record_from_before_a_field_was_added_still_counts() -> None:

@@ -15,7 +15,7 @@ runs/beta-vae-1a2b3c4d5e6f/
 from __future__ import annotations
 
 from rnasynth.runs.making import get_or_train
-from rnasynth.runs.release import release
+from rnasynth.runs.releasing import release
 from rnasynth.runs.run import Run, load_run, released_folder, run_id
 
 __all__ = ["Run", "get_or_train", "load_run", "release", "released_folder", "run_id"]

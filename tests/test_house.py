@@ -120,6 +120,20 @@ def test_an_upward_import_and_a_circle_would_be_seen() -> None:
     assert circles({"a": {"b"}, "b": {"a"}, "c": set()}) == {"a", "b"}
 
 
+def exported_twice(init: str, modules: set[str], package: str) -> set[str]:
+    """Names that a package takes from a module of the same name: the book's index would describe them twice."""
+    taken = [node for node in ast.walk(ast.parse(init)) if isinstance(node, ast.ImportFrom) and node.module != package]
+    return {alias.asname or alias.name for node in taken for alias in node.names} & modules
+
+
+def test_no_package_exports_a_name_that_one_of_its_modules_has() -> None:
+    for init in (ROOT / "rnasynth").rglob("__init__.py"):
+        modules = {path.stem for path in init.parent.iterdir()}
+        package = ".".join(init.parent.relative_to(ROOT).parts)
+        assert exported_twice(init.read_text(encoding="utf-8"), modules, package) == set(), package
+    assert exported_twice("from a.release import release", {"release"}, "a") == {"release"}
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.py")))
 def test_page_has_the_structure_of_a_page_and_defines_nothing(name: str) -> None:
     assert check_page(read_pages(ROOT / "notebooks")[name]) == []

@@ -237,6 +237,19 @@ def load_run(path_or_name: str | Path, *, folder: str | Path | None = None) -> R
     )
 
 
+def groups_seen(run: Any, cohort: Any) -> frozenset[str] | None:
+    """Return the split groups of a cohort that a run learned from or was stopped by; None where that cannot be told.
+
+    It can where the run learned from this very cohort with its splits, and where released weights name the groups.
+    """
+    learned, obs = run.description["cohort"], cohort.profiles.obs
+    if run.seen is not None and learned["name"] == cohort.name:
+        return frozenset(run.seen)
+    if learned["fingerprint"] != cohort.fingerprint():
+        return None
+    return frozenset(obs["split_group"][obs["split"].isin(("train", "val"))].astype(str))
+
+
 def run_places(path_or_name: str | Path, *, folder: str | Path | None = None) -> list[Path]:
     """Return where `load_run` looks for a run, in its order."""
     places = [Path(path_or_name)]

@@ -10,7 +10,7 @@ from rnasynth.data.cohort import Cohort
 from rnasynth.engine import SYSTEMS, system_class
 from rnasynth.errors import InputError, RunError
 from rnasynth.runs import Run, get_or_train, load_run
-from rnasynth.runs.run import run_places
+from rnasynth.runs.run import groups_seen, run_places
 
 
 def check_training(system_name: str, preset: str, overrides: Sequence[str] = ()) -> None:
@@ -65,9 +65,8 @@ def _finished(name: str, cohort: Cohort, overrides: Sequence[str]) -> Run:
     """Open a run by its name, and assert that it may be looked at with this cohort's test patients."""
     run = load_run(name)
     learned, obs = run.description["cohort"], cohort.profiles.obs
-    tested = set(obs["split_group"][obs["split"] == "test"].astype(str))
-    known = learned["name"] == cohort.name and run.seen is not None and not run.seen & tested
-    if not known and learned["fingerprint"] != cohort.fingerprint():
+    seen = groups_seen(run, cohort)
+    if seen is None or seen & set(obs["split_group"][obs["split"] == "test"].astype(str)):
         raise RunError(
             f"run {name}",
             expected=f"one that learned from cohort {cohort.name} {cohort.fingerprint()} with its splits",

@@ -115,6 +115,8 @@ def test_a_page_takes_a_finished_run_only_where_it_saw_none_that_is_tested(relea
     swapped = changed(real, split=split.map({"train": "test", "test": "train", "val": "val"}))
     with pytest.raises(RunError, match="its splits"):
         train_preset("small-gan", swapped, "demo")
+    with pytest.raises(RunError, match="its splits"):
+        train_preset("small-gan", dataclasses.replace(again, name="another study"), "demo")
     with pytest.raises(SplitError, match="nothing was trained on"):
         check_unseen(make_folds(swapped, 2), seen_groups(load_run("small-gan"), swapped))
     with pytest.raises(InputError, match="rna-gun"):

@@ -14,9 +14,9 @@ import numpy as np
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.errors import InputError, SplitError
+from rnasynth.runs.run import groups_seen
 
 TESTED = "test"  # split of the cohort whose groups are divided into folds
-SEEN = ("train", "val")  # splits that a run learned from, or was stopped by
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,9 @@ def seen_groups(run: Any, cohort: Cohort) -> frozenset[str]:
     ------
     SplitError : it, or an encoder below it, was trained on other data or splits: whom it saw cannot be told.
     """
-    obs = cohort.profiles.obs
-    groups = frozenset(obs["split_group"][obs["split"].isin(SEEN)].astype(str))
-    found = str(run.description["cohort"]["fingerprint"])
-    if getattr(run, "seen", None) is not None and run.description["cohort"]["name"] == cohort.name:
-        groups = run.seen  # released weights name them
-    elif found != cohort.fingerprint():
+    groups = groups_seen(run, cohort)
+    if groups is None:
+        found = run.description["cohort"]["fingerprint"]
         raise SplitError(
             f"run {run.id}",
             expected=f"one trained on cohort {cohort.name} with the splits that are tested ({cohort.fingerprint()})",

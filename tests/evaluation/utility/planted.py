@@ -79,7 +79,7 @@ class Painter:
 def run_of(cohort: Cohort, *, fingerprint: str = "", upstream: tuple[Any, ...] = ()) -> Any:
     """Stand-in for a generator's run."""
     described = {"cohort": {"fingerprint": fingerprint or cohort.fingerprint(), "name": cohort.name}}
-    return SimpleNamespace(id="painter", description=described, upstream=lambda: upstream)
+    return SimpleNamespace(id="painter", description=described, seen=None, upstream=lambda: upstream)
 
 
 def planted(cohort: Cohort, kind: str = "perfect", *, spread: float = SPREAD, **changes: Any) -> Bench:

@@ -27,6 +27,9 @@ def test_perfect_tiles_are_equivalent_and_tiles_of_other_classes_are_not(patient
     assert abs(perfect.difference(100).value) < 0.1 and abs(perfect.difference(50).value) < 0.1
     assert perfect.tests["replaced_50"].equivalent and perfect.sees()
     assert perfect.widest() == "replaced_50" and abs(perfect.difference(50, LEFT_OUT).value) < 0.15
+    unsure = replace(perfect.tests["left_out_50"], p=0.5, equivalent=False, differs=False)
+    undecided = replace(perfect, tests={**perfect.tests, "left_out_50": unsure})
+    assert "stays undecided" in undecided.note() and "do as well alone" not in undecided.note()
     broken = replacement_study(planted(patients, "swapped", shares=(0.0, 1.0)), n_boot=50)
     assert broken.tests["replaced_100"].verdict == "different" and broken.difference(100).high < -0.3
     assert "different" in broken.note() and set(broken.numbers) == set(broken.labels)

@@ -24,7 +24,7 @@ from rnasynth.data.simulate import SimulationConfig, build_simulated
 from rnasynth.data.simulate.section import write_section
 from rnasynth.errors import InputError
 
-VERSION = 1  # of the builders: a change that changes profiles or tiles raises it
+VERSION = 2  # of the builders: a change that changes profiles, tiles or what is measured of them raises it
 SIMULATED_BANNER = "SIMULATED cohort: no patient, no tissue. It shows what a method does where the truth is known."
 BUILDERS: dict[str, Builder] = {
     "her2st": her2st.build,

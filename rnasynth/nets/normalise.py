@@ -41,7 +41,10 @@ def norm_silu(image: Tensor, scale: Tensor, shift: Tensor, *, groups: int, eps: 
         return norm_silu(image.float(), scale, shift, groups=groups, eps=eps).half()
     pixels = image.permute(0, 2, 3, 1).flatten(1, 2)
     wide = _wide(image.dtype)
-    out: Tensor = _NormSilu.apply(pixels, scale.to(wide), shift.to(wide), groups, eps)
+    if torch.is_grad_enabled() and any(each.requires_grad for each in (image, scale, shift)):
+        out: Tensor = _NormSilu.apply(pixels, scale.to(wide), shift.to(wide), groups, eps)
+    else:
+        out = _without_gradient(pixels, scale.to(wide), shift.to(wide), groups, eps)
     return out.unflatten(1, image.shape[2:]).permute(0, 3, 1, 2)
 
 
@@ -82,6 +85,31 @@ def _native(pixels: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: floa
     if not shared:
         torch.addcmul(shift[:, None].to(out.dtype), out, scale[:, None].to(out.dtype), out=out)
     return out, mean, inverse
+
+
+def _by_sample(pixels: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float) -> Tensor:
+    """Norm, scale, shift and SiLU of one sample after the other: it stays in the processor's cache in between."""
+    n, count, channels = pixels.shape
+    scales, shifts = scale.expand(n, -1).unbind(), shift.expand(n, -1).unbind()
+    out = torch.empty_like(pixels)
+    for sample, made, weight, bias in zip(pixels[:, None, None].unbind(), out.unbind(), scales, shifts, strict=True):
+        image = sample.permute(0, 3, 1, 2)  # (1, C, 1, N), channels_last
+        normed = torch.native_group_norm(image, weight, bias, 1, channels, count, groups, eps)[0]
+        torch.ops.aten.silu.out(normed[0, :, 0].t(), out=made)
+    return out
+
+
+def _without_gradient(pixels: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float) -> Tensor:
+    """`norm_silu` on pixels (B, N, C) with no way back to keep anything for."""
+    if pixels.device.type == "cpu" and pixels.shape[1] >= LARGE:
+        return _by_sample(pixels, scale, shift, groups, eps)
+    out = torch.empty_like(pixels)
+    mean, inverse = (moment[..., None] for moment in _moments(pixels, out, groups, eps))
+    factor = inverse * scale.unflatten(1, (groups, -1))
+    offset = torch.addcmul(shift.unflatten(1, (groups, -1)), mean, factor, value=-1)
+    factor, offset = (part.flatten(1)[:, None].to(pixels.dtype) for part in (factor, offset))
+    torch.addcmul(offset, pixels, factor, out=out)
+    return torch.nn.functional.silu(out, inplace=True)
 
 
 def _spread(by_group: Tensor, channels: int) -> Tensor:

@@ -6,7 +6,8 @@ batch it is made; memory holds one batch of the larger stage, however many tiles
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -133,7 +134,8 @@ class DiffusionGenerator(TileGenerator):
         sigmas = karras_sigmas(sampling.steps, sampling.sigma_min, sampling.sigma_max, sampling.rho)
         start = draws.normal(3, config.tile_px, config.tile_px) * sampling.sigma_max
         precision = resolve_precision(sampling.precision, device)
-        with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        narrow = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+        with _cast_once(network), torch.no_grad(), narrow:  # in inference mode autocast keeps no copies
             if sampling.method == "heun":
                 made = heun(
                     estimate,
@@ -149,6 +151,19 @@ class DiffusionGenerator(TileGenerator):
                 made = (dpm_solver_2m if sampling.method == "dpm2m" else euler)(estimate, start, sigmas)
         made = made.float() if low is None else made.float() + self.system.ground(low.to(device))
         return made.clamp(-1.0, 1.0)
+
+
+@contextmanager
+def _cast_once(network: nn.Module) -> Iterator[None]:
+    """Let autocast keep its narrow copies of the weights over all evaluations: it does so for weights that learn alone."""
+    frozen = [weight for weight in network.parameters() if not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def usual_sampling(config: CDMConfig, parametrisation: Parametrisation) -> Sampling:

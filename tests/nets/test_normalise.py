@@ -48,6 +48,18 @@ def test_a_narrow_type_stays_near_and_keeps_its_type(dtype: torch.dtype, toleran
     assert image.grad is not None and image.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("px", [5, 256])
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_the_way_without_gradients_gives_the_same(rows: int, px: int, off: type[torch.no_grad]) -> None:
+    learning = [part.requires_grad_() for part in example(rows, torch.float32, px=px)]
+    with off():
+        alone = norm_silu(*learning, groups=3)
+    both = norm_silu(*learning, groups=3)
+    assert both.requires_grad and not alone.requires_grad
+    assert alone.is_contiguous(memory_format=torch.channels_last) and torch.allclose(alone, both, atol=1e-5)
+
+
 def test_a_constant_image_gives_no_nan() -> None:
     image = torch.full((2, 8, 4, 4), 3.0).requires_grad_()
     out = norm_silu(image, torch.ones(1, 8), torch.zeros(1, 8), groups=2)

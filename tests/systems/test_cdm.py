@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.papers import read_hyperparameters
@@ -222,6 +223,20 @@ def test_evaluations_are_counted_as_they_happen(monkeypatch: pytest.MonkeyPatch)
         generator, counted = generator_of(**changes), 0
         generator.generate(np.zeros((1, 5), dtype=np.float32), 1)
         assert counted == generator.evaluations == wanted
+
+
+def test_weights_are_narrowed_once_however_many_steps() -> None:
+    system = stage(BaseStage, SMALL).requires_grad_(False)
+    shapes = [list(weight.shape) for weight in system.networks[KEY].parameters() if weight.ndim == 4]
+    counts = []
+    for steps in (2, 5):
+        generator = DiffusionGenerator(system, encoder=None, sampling=Sampling(steps=steps, precision="bf16"))
+        with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as watched:
+            generator.draw(torch.randn(2, 5), [1, 2])
+        events = watched.events() or []
+        counts.append(sum(event.name == "aten::_to_copy" and event.input_shapes[0] in shapes for event in events))
+    assert counts[0] == counts[1] == len(shapes)
+    assert not any(weight.requires_grad for weight in system.parameters())
 
 
 def test_a_finished_run_makes_tiles_from_profiles(runs: dict[str, Run], gan_cohort: Cohort, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,27 @@ def test_constraints_are_portable_and_cover_every_dependency() -> None:
     wanted = {_normal(re.split(r"[<>=\[]", entry)[0]) for entry in project["dependencies"]}
     assert wanted <= named, sorted(wanted - named)
     assert "torch>=2.11,<2.14" in lines
+
+
+def test_what_only_tests_import_stands_in_the_extra_of_developers() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    entries = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    told = {_normal(re.split(r"[<>=\[]", entry)[0]) for entry in entries}
+    known, packages = packages_distributions(), third_party(ROOT / "tests") - third_party(ROOT / "rnasynth")
+    assert "pytest" in packages
+    assert [name for name in sorted(packages) if not {_normal(each) for each in known.get(name, [])} & told] == []
+
+
+def third_party(folder: Path) -> set[str]:
+    """Packages outside the standard library and this repository that the modules below a folder import."""
+    found: set[str] = set()
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"rnasynth", "tests", "benchmarks"}
 
 
 def _normal(name: str) -> str:

@@ -70,8 +70,8 @@ page = Page.open(
 # %%
 data = page.load()
 runs = {
-    name: train_preset(which, data, preset, overrides=[f"train.seed={seed}"])
-    for name, which in (("RNA-GAN", system), ("label only", "label-gan"))
+    name: train_preset(which, data, preset, kinds=(usual,), overrides=[f"train.seed={seed}"])
+    for name, which, usual in (("RNA-GAN", system, "rna-gan"), ("label only", "label-gan", "label-gan"))
 }
 page.figure(
     plots.curves(conditioning.critic_curves({name: run.metrics() for name, run in runs.items()}), x_label="step"),

@@ -36,6 +36,7 @@ tiles_per_profile: int = 4  # generated tiles a held-out profile; twice as many 
 sampling: str = ""  # how tiles are drawn, by field and value; example in the parameters cell
 variants: str = ""  # other ways to tell the base stage its profile, trained and recorded; example in the parameters cell
 base_stage: str = "cdm-base"  # system to train, or the name of a finished run, such as the released cdm-base-her2st
+super_resolution: str = "cdm-sr"  # the same; a released base stage needs the one that was trained with it, cdm-sr-her2st
 max_profiles: int = 120  # held-out profiles of which tiles are made, at most
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/09_rna_cdm
 
@@ -64,6 +65,7 @@ page = Page.open(
     sampling=sampling,
     variants=variants,
     base_stage=base_stage,
+    super_resolution=super_resolution,
     max_profiles=max_profiles,
 )
 
@@ -79,8 +81,11 @@ page = Page.open(
 # %%
 data = page.load()
 runs = {
-    name: train_preset(which, data, preset, overrides=[f"train.seed={seed}"])
-    for name, which in (("base", base_stage), ("super-resolution", "cdm-sr"))
+    name: train_preset(which, data, preset, kinds=kinds, overrides=[f"train.seed={seed}"])
+    for name, which, kinds in (
+        ("base", base_stage, ("cdm-base", "cdm-distilled")),
+        ("super-resolution", super_resolution, ("cdm-sr",)),
+    )
 }
 stages = [run.load() for run in runs.values()]
 chosen = ["precision=auto", *filter(None, sampling.split(";"))]

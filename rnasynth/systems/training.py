@@ -29,6 +29,7 @@ def train_preset(
     preset: str,
     *,
     overrides: Sequence[str] = (),
+    kinds: Sequence[str] = (),
     folder: str | Path | None = None,
     progress: bool = True,
 ) -> Run:
@@ -41,24 +42,40 @@ def train_preset(
     cohort : with its splits.
     preset : "demo", "gpu" or "paper".
     overrides : texts "field=value" (nested: "train.seed=1") that change this system's configuration, not its upstream's.
+    kinds : systems of which one is asked for, the usual one first; none: any.
     folder : where runs lie; None: the runs folder.
     progress : show progress bars.
 
     Raises
     ------
-    InputError : unknown system, preset or field. RunError, SplitError, DivergedError : see `runs.get_or_train`.
+    InputError : unknown system, preset or field, or a system or named run that is none of `kinds`.
+    RunError, SplitError, DivergedError : see `runs.get_or_train`.
     RunError : a named run learned from another cohort, or with other splits, or was made with other settings than the
         overrides say.
     """
     if not isinstance(cohort, Cohort):
         raise InputError(f"cohort {cohort!r}", expected="a loaded cohort", found="a name", fix="load_cohort(NAME)")
     if system_name not in SYSTEMS and any(place.is_dir() for place in run_places(system_name)):
-        return _finished(system_name, cohort, overrides)
+        run = _finished(system_name, cohort, overrides)
+        _check_kind(system_name, run.system_name, kinds)
+        return run
     kind = system_class(system_name)
+    _check_kind(system_name, system_name, kinds)
     config = kind.preset(preset).with_overrides(list(overrides))
     below = kind.upstream_preset(preset)
     upstream = [train_preset(name, cohort, below, folder=folder, progress=progress) for name in kind.upstream]
     return get_or_train(system_name, config, cohort, upstream=upstream, folder=folder, progress=progress)
+
+
+def _check_kind(name: str, system_name: str, kinds: Sequence[str]) -> None:
+    """Raise InputError where a system, or a run of one, is not what is asked for."""
+    if kinds and system_name not in kinds:
+        raise InputError(
+            name if name == system_name else f"run {name}",
+            expected=f"{' or '.join(kinds)}, or a finished run of {'it' if len(kinds) == 1 else 'one'}",
+            found=system_name,
+            fix=f"give {kinds[0]}",
+        )
 
 
 def _finished(name: str, cohort: Cohort, overrides: Sequence[str]) -> Run:

@@ -19,7 +19,10 @@ from rnasynth.errors import InputError, RunError, SplitError
 from rnasynth.evaluation.utility.folds import check_unseen, seen_groups
 from rnasynth.evaluation.utility.folds import test_folds as make_folds
 from rnasynth.runs import Run, get_or_train, load_run, release, released_folder
+from rnasynth.systems.diffusion import open_generator
 from rnasynth.systems.training import train_preset
+from tests.systems.cdm_stages import SMALL as SMALL_BASE
+from tests.systems.cdm_stages import SMALL_SR
 from tests.systems.gan_cohort import small_config
 from tests.systems.test_beta_vae import SMALL
 
@@ -69,6 +72,37 @@ def test_released_weights_stand_alone_in_half_the_bytes_and_make_the_same_tiles(
     averaged = {name: tensor for name, tensor in load_tensors(run.path / "ema.safetensors").items()}
     assert averaged and all(torch.equal(tensors[name], tensor.to(tensors[name].dtype)) for name, tensor in averaged.items())
     assert {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} == {torch.bfloat16}
+
+
+def test_released_stages_of_one_encoder_are_a_cascade_and_others_are_not(
+    real: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "runs"
+    below, other = (
+        get_or_train("beta-vae", vae, real, folder=made, progress=False)
+        for vae in (SMALL, dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, seed=7)))
+    )
+    stages = {
+        "base": get_or_train("cdm-base", SMALL_BASE, real, upstream=(below,), folder=made, progress=False),
+        "upper": get_or_train("cdm-sr", SMALL_SR, real, upstream=(below,), folder=made, progress=False),
+        "stranger": get_or_train("cdm-sr", SMALL_SR, real, upstream=(other,), folder=made, progress=False),
+    }
+    monkeypatch.setattr("rnasynth.runs.run.sources_folder", lambda name: tmp_path / name)
+    for name, stage in stages.items():
+        release(stage, tmp_path / "book" / "released", name, CARD, cohort=real)
+    shutil.rmtree(made)
+    tiles = open_generator("upper", base="base").generate(real.only("test").profiles, 1)
+    assert tiles.shape[2:] == (SMALL_SR.tile_px, SMALL_SR.tile_px, 3)
+    with pytest.raises(InputError, match="encoder"):
+        open_generator("stranger", base="base")
+
+
+def test_a_run_of_another_kind_is_refused_by_its_name(released: Path, real: Cohort) -> None:
+    assert train_preset("small-gan", real, "demo", kinds=("rna-gan",)).system_name == "rna-gan"
+    with pytest.raises(InputError, match=r"run small-gan; expected cdm-base, or a finished run of it; found rna-gan"):
+        train_preset("small-gan", real, "demo", kinds=("cdm-base",))
+    with pytest.raises(InputError, match=r"^beta-vae; expected cdm-base or cdm-distilled"):
+        train_preset("beta-vae", real, "demo", kinds=("cdm-base", "cdm-distilled"))
 
 
 def test_a_changed_file_of_released_weights_or_of_what_lies_inside_is_refused(released: Path) -> None:

@@ -193,7 +193,9 @@ page.figure(
 # sees the profile too: by projection {cite}`projection2018`, and by a term that asks for tiles from which the profile's
 # latent can be read back. Runs that differ in these two, or in whether the critic sees every tile through random changes
 # (see {term}`augmentation before the critic`), and are otherwise the same, were judged on validation samples: the table
-# gives means over samples and their standard errors.
+# gives means over samples and their standard errors. Rows of one setting are trainings of it: differences as large as
+# those between them are no effect. Distances compare at one side of the tile alone. Adaptive augmentation (ADA) acts as far
+# as its probability rises; near 0 it did nothing.
 
 # %%
 for title, run, rows in variants_of.variants(data, preset, variants.split(";"), seed=seed) if variants else ():
@@ -208,8 +210,9 @@ page.recorded(
         "se_over_shuffled": "its error ",
         "mean_over_label": "further with the label",
         "se_over_label": "its error   ",
+        "ada_probability": "highest probability (ADA)",
     },
-    fields=("condition_critic", "matching_weight", "augment_critic"),
+    fields=("tile_px", "condition_critic", "matching_weight", "augment_critic"),
     caption="Recorded variants of RNA-GAN: retrieval within the tissue (0.5 is chance), distance from the own real tiles, "
     "and how much further tiles lie from these when made from something else",
 )

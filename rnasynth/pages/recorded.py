@@ -24,6 +24,7 @@ from rnasynth.pages import provenance
 
 MOST_LINES = 400  # training lines kept, evenly spaced, the last one always
 DIGITS = 7
+ADA = "critic_ada_probability"
 
 
 def recorded_folder(page: str) -> Path:
@@ -57,8 +58,8 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the numbers of a record from its lines.
 
     For each `mse_X` of the test lines the root of its mean ("rmse_X"), for each `mae_X` its mean, for each `mean_X` its mean
-    and its standard error ("se_X", over samples); from the training lines the last step, and the least `val_loss` if there
-    is one.
+    and its standard error ("se_X", over samples); from the training lines the last step, and, where they are there, the least
+    `val_loss` and the highest probability of adaptive augmentation.
 
     Raises
     ------
@@ -82,6 +83,8 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         losses = [line["val_loss"] for line in trains if line.get("val_loss") is not None]
         if losses:
             summary["least_validation_loss"] = min(losses)
+        if chances := [line[ADA] for line in trains if ADA in line]:
+            summary["ada_probability"] = max(chances)
     return summary
 
 

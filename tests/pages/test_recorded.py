@@ -15,7 +15,7 @@ from rnasynth.config import Config, project_folder
 from rnasynth.errors import InputError
 from rnasynth.files import read_json, write_json
 from rnasynth.pages import Page, provenance, recorded, show
-from rnasynth.pages.recorded import read_records, record_table, recorded_folder, summarise, write_record
+from rnasynth.pages.recorded import ADA, read_records, record_table, recorded_folder, summarise, write_record
 
 
 def finished(steps: int = 1000) -> Any:
@@ -75,6 +75,13 @@ def test_means_come_with_their_standard_errors() -> None:
     summary = summarise([{"kind": "test", "mean_rank": value} for value in (0.2, 0.4, 0.9)])
     assert summary["mean_rank"] == pytest.approx(0.5)
     assert summary["se_rank"] == pytest.approx(pd.Series([0.2, 0.4, 0.9]).sem())
+
+
+def test_the_highest_probability_of_adaptive_augmentation_is_kept() -> None:
+    trains = [{"kind": "train", "step": step, ADA: chance} for step, chance in ((1, 0.0), (2, 0.3), (3, 0.1))]
+    tests = [{"kind": "test", "mse_model": 1.0}]
+    assert summarise([*trains, *tests])["ada_probability"] == 0.3
+    assert "ada_probability" not in summarise([{"kind": "train", "step": 1}, *tests])
 
 
 def test_a_record_changed_by_hand_is_refused(tmp_path: Path) -> None:

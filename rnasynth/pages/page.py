@@ -253,7 +253,7 @@ class Page:
         """Show a table with its caption; a named index is shown, numbers with four significant digits."""
         self._check_open()
         self._tables.append(show.one_line(caption))
-        page_html = f"<p><strong>{html.escape(caption)}</strong></p>{table.to_html()}"
+        page_html = f"<p><strong>{html.escape(caption)}</strong></p>{tables.html_table(table)}"
         show.display(f"**{show.one_line(caption)}**\n\n{tables.markdown_table(table)}", page_html)
 
     def note(self, text: str) -> None:
@@ -370,7 +370,7 @@ class Page:
         write_json(self.folder / "results.json", results)
         self._closed = True
         shown = tables.provenance_table(results, data=self.data)
-        show.display(tables.markdown_table(shown), shown.to_html(index=False))
+        show.display(tables.markdown_table(shown), tables.html_table(shown))
 
     def _changed_parameters(self) -> dict[str, Any]:
         """Parameters that differ from the page in git (all of them, for a page that lies elsewhere)."""

@@ -58,8 +58,8 @@ def summarise(lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return the numbers of a record from its lines.
 
     For each `mse_X` of the test lines the root of its mean ("rmse_X"), for each `mae_X` its mean, for each `mean_X` its mean
-    and its standard error ("se_X", over samples); from the training lines the last step, and, where they are there, the least
-    `val_loss` and the highest probability of adaptive augmentation.
+    and its standard error ("se_X", over samples); from the training lines the last step, and, where they are there, the
+    least `val_loss` and the highest probability of adaptive augmentation.
 
     Raises
     ------

@@ -212,17 +212,30 @@ def markdown_table(table: pd.DataFrame, *, max_rows: int = 200) -> str:
 
     The index is shown if it has a name. Cells are escaped, so that no text can break the table.
     """
-    shown = table.reset_index() if table.index.name or table.index.nlevels > 1 else table
-    cut = shown.head(max_rows)
+    cut, left = _shown_rows(table, max_rows)
     numeric = [pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype) for dtype in cut.dtypes]
     lines = [
         "| " + " | ".join(_cell(name) for name in cut.columns) + " |",
         "|" + "|".join("---:" if right else ":---" for right in numeric) + "|",
     ]
     lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in cut.itertuples(index=False, name=None)]
-    if len(shown) > len(cut):
-        lines += ["", f"({len(shown) - len(cut):,} more rows)"]
+    if left:
+        lines += ["", f"({left:,} more rows)"]
     return "\n".join(lines)
+
+
+def html_table(table: pd.DataFrame, *, max_rows: int = 200) -> str:
+    """Return the same table for a notebook viewer: the same rows, columns and digits, and no text cut short."""
+    cut, left = _shown_rows(table, max_rows)
+    with pd.option_context("display.max_colwidth", None):  # else pandas cuts a text after 50 characters
+        text = cut.map(_plain).to_html(index=False, justify="left", na_rep="")
+    return text + (f"<p>({left:,} more rows)</p>" if left else "")
+
+
+def _shown_rows(table: pd.DataFrame, max_rows: int) -> tuple[pd.DataFrame, int]:
+    """The rows that are shown, a named index among their columns, and how many are left out."""
+    shown = table.reset_index() if table.index.name or table.index.nlevels > 1 else table
+    return shown.head(max_rows), max(0, len(shown) - max_rows)
 
 
 def provenance_table(results: Mapping[str, Any], *, data: str = "") -> pd.DataFrame:
@@ -250,15 +263,18 @@ class Code(str):
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, Code):
-        return f"`{value}`"
+    return f"`{value}`" if isinstance(value, Code) else escaped(_plain(value)).replace("\n", " ")
+
+
+def _plain(value: Any) -> str:
+    """What a cell shows, without marks: numbers with four digits or whole, nothing where there is none."""
     if isinstance(value, float):
         return short(value) if math.isfinite(value) else ("" if math.isnan(value) else str(value))
     if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
-        return _cell(value.item())
+        return _plain(value.item())
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return escaped("" if value is None else str(value)).replace("\n", " ")
+    return "" if value is None else str(value)
 
 
 def escaped(text: str) -> str:

@@ -104,6 +104,16 @@ def test_a_table_rounds_to_four_digits_and_says_what_it_leaves_out() -> None:
     assert markdown_table(named).startswith("| tissue | x |")
 
 
+def test_a_notebooks_table_says_what_the_books_says_and_cuts_no_text() -> None:
+    long = "a claim of more than fifty characters, & of more than a column's width"
+    table = pd.DataFrame({"x": [0.123456, math.nan], "claim": [long, None]}, index=pd.Index(["lung", "liver"], name="tissue"))
+    text = html_table(table)
+    assert html.unescape(text).count(long) == 1 and "..." not in text and "0.1235" in text and "0.123456" not in text
+    assert re.findall("<th>([^<]+)</th>", text) == ["tissue", "x", "claim"] and "NaN" not in text and "None" not in text
+    assert "(5 more rows)" in html_table(pd.DataFrame({"n": range(25)}), max_rows=20)
+    assert "..." in table.to_html()  # what pandas would do
+
+
 @given(st.floats(min_value=-1e12, max_value=1e12, allow_nan=False))
 def test_a_short_number_is_near_the_number(value: float) -> None:
     assert float(short(value).replace(",", "")) == pytest.approx(value, rel=6e-4, abs=1e-300)

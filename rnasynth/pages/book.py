@@ -26,6 +26,7 @@ from rnasynth.pages.parameters import build_folder
 from rnasynth.pages.tables import escaped, markdown_table
 
 OUTCOMES = "pages.json"  # written by the runner: what became of each page
+NOT_ASKED = "it was not asked for"  # why a page did not run of which the runner left no word
 FIGURE_DPI = 200  # of the drawings of the systems, which are shown at half their pixels as every figure is
 
 
@@ -180,9 +181,10 @@ def _draw_systems(to: Path, preset: str) -> None:
 
 
 def _stub(page: PageSource, outcome: Mapping[str, Any], cohort: str) -> str:
-    why = outcome.get("reason") or "it has not been run yet"
+    why = outcome.get("reason") or NOT_ASKED
     return (
-        f"# {page.title}\n\n**Question.** {page.question}\n\n:::{{note}}\nThis page did not run on {cohort}: {why}.\n:::\n\n"
+        f"# {page.title}\n\n**Question.** {page.question}\n\n"
+        f":::{{note}}\nThis page did not run on the cohort {cohort}: {why}.\n:::\n\n"
         f"To run it: `rnasynth book --cohort {cohort} --pages {page.name.split('_', 1)[0]}`\n"
     )
 
@@ -190,24 +192,24 @@ def _stub(page: PageSource, outcome: Mapping[str, Any], cohort: str) -> str:
 def status_markdown(
     pages: Mapping[str, PageSource], folder: Path, outcomes: Mapping[str, Any], *, cohort: str, preset: str
 ) -> str:
-    """Return the status table: page, preset, cohort, time beside the declared one, memory, result, commit."""
+    """Return the status table: page, preset, cohort, time beside the expected one, memory, result, commit."""
     rows = []
     for name, page in pages.items():
         link = f"[{name}](notebooks/{name})"
         stamp = stamps.read_stamp(folder / name)
         if stamp is None or not (folder / name / "results.json").is_file():
-            why = outcomes.get(name, {}).get("reason") or "not asked for yet"
+            why = outcomes.get(name, {}).get("reason") or NOT_ASKED
             rows.append((link, preset, cohort, "", "", f"did not run: {why}", ""))
             continue
         results = read_json(folder / name / "results.json")
         memory = results["provenance"]["peak_memory_mb"]
-        declared = f" (declared {page.demo_seconds:.0f} s)" if preset == "demo" else ""
+        expected = f" (expected: {page.demo_seconds:.0f} s)" if preset == "demo" else ""
         rows.append(
             (
                 link,
                 preset,
                 cohort,
-                f"{stamp['seconds']:.0f} s{declared}",
+                f"{stamp['seconds']:.0f} s{expected}",
                 f"{memory:,.0f} MB",
                 summary(results),
                 provenance.short_commit(stamp["commit"], stamp["dirty"]) + f", {stamp['finished'][:10]}",
@@ -246,13 +248,22 @@ def _bare(text: str) -> str:
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """Return a page's result in words: its count of numbers, its verdicts by kind, and whether it converged."""
+    """Return a page's result in words: its count of numbers, its verdicts by kind, and whether it converged.
+
+    Examples
+    --------
+    >>> summary({"numbers": {"a": 1}, "verdicts": [{"kind": "holds"}, {"kind": "shown"}], "not_converged": []})
+    '1 number; published claims: direction holds 1, shown beside 1'
+    """
     count = len(results["numbers"])
     kinds = Counter(verdict["kind"] for verdict in results["verdicts"])
-    parts = [f"{count} number{'' if count == 1 else 's'}", *(f"{times} {kind}" for kind, times in sorted(kinds.items()))]
+    parts = [f"{count} number{'' if count == 1 else 's'}"]
+    if kinds:
+        told = [f"{said} {kinds[kind]}" for kind, said in reproduction.KINDS.items() if kind in kinds]
+        parts.append(f"published claims: {', '.join(told)}")
     if results["not_converged"]:
         parts.append("NOT CONVERGED")
-    return ", ".join(parts)
+    return "; ".join(parts)
 
 
 def _write_api(to: Path) -> list[str]:

@@ -31,7 +31,7 @@ def fill(text: str, pages: Mapping[str, PageSource], folder: Path, to: Path, *, 
     words = {
         "%PICTURE%": _picture(folder, to),
         "%MAP%": f"````{{raw}} html\n{map_svg(pages)}\n````",
-        "%PAGES%": list_markdown(pages, folder, cohort),
+        "%PAGES%": list_markdown(pages, folder),
         "%COHORT%": cohort,
         "%PRESET%": preset,
     }
@@ -40,14 +40,14 @@ def fill(text: str, pages: Mapping[str, PageSource], folder: Path, to: Path, *, 
     return text
 
 
-def list_markdown(pages: Mapping[str, PageSource], folder: Path, cohort: str) -> str:
-    """Return the list of pages: number, title, question, what each needs; and which of them did not run on `cohort`."""
+def list_markdown(pages: Mapping[str, PageSource], folder: Path) -> str:
+    """Return the list of pages: number, title, question, what each needs; and which of them `folder` does not hold."""
     lines = []
     for name, page in pages.items():
         needs = ", ".join(f"[{_number(other)}](notebooks/{other})" for other in page.needs)
         told = [f"needs {needs}"] if needs else []
         if not (folder / name / "page.ipynb").is_file():
-            told.append(f"did not run on {cohort}")
+            told.append("not run in this copy")
         after = f" ({'; '.join(told)})" if told else ""
         lines.append(f"- **[{_number(name)} {page.title}](notebooks/{name})** {page.question}{after}")
     return "\n".join(lines)

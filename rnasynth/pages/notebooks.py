@@ -5,7 +5,7 @@ A page is jupytext's percent text. Its YAML header holds, under `jupyter: rnasyn
     question: How much of a profile survives the latent?
     cohorts: [all]            # names, or: all, images (has tiles), paired (has tiles and profiles)
     needs: [02_expression]    # pages that run before it
-    demo_seconds: 60          # declared time of the demo preset on two CPU cores
+    demo_seconds: 60          # expected time of the demo preset on two CPU cores
 """
 
 from __future__ import annotations

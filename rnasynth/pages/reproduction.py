@@ -62,15 +62,15 @@ def markdown(pages: Iterable[str], folder: Path, *, cohort: str) -> str:
     """
     table = collect(pages, folder)
     if table.empty:
-        return f":::{{note}}\nNo page that ran on {cohort} has judged a published number.\n:::"
+        return f":::{{note}}\nNo page that ran on the cohort {cohort} has judged a published number.\n:::"
     parts = [_counts(table)]
     for system, rows in table.groupby("system", sort=False):
         judged = rows[rows["kind"] != "not attempted"]
         parts.append(f"### {system}")
-        parts.append(_table(judged) if len(judged) else f"Nothing of this paper was judged on {cohort}.")
+        parts.append(_table(judged) if len(judged) else f"Nothing of this paper was judged on the cohort {cohort}.")
         if left := len(rows) - len(judged):
             text = _table(rows[rows["kind"] == "not attempted"].drop(columns="here"))
-            parts.append(f"::::{{dropdown}} Not attempted on {cohort}: {left}, and why\n{text}\n::::")
+            parts.append(f"::::{{dropdown}} Not attempted on the cohort {cohort}: {left}, and why\n{text}\n::::")
     return "\n\n".join(parts)
 
 

@@ -225,10 +225,9 @@ def markdown_table(table: pd.DataFrame, *, max_rows: int = 200) -> str:
 
 
 def html_table(table: pd.DataFrame, *, max_rows: int = 200) -> str:
-    """Return the same table for a notebook viewer: the same rows, columns and digits, and no text cut short."""
+    """Return the same table for a notebook viewer: the same rows, columns and digits, and every text whole."""
     cut, left = _shown_rows(table, max_rows)
-    with pd.option_context("display.max_colwidth", None):  # else pandas cuts a text after 50 characters
-        text = cut.map(_plain).to_html(index=False, justify="left", na_rep="")
+    text = cut.map(_plain).to_html(index=False, justify="left", na_rep="")
     return text + (f"<p>({left:,} more rows)</p>" if left else "")
 
 

@@ -59,7 +59,11 @@ def test_every_document_opens_without_a_complaint_and_asks_no_other_machine(html
 
 
 def test_every_figure_of_a_page_that_ran_is_seen_with_a_text_beside_it(html: Path, tab: Any) -> None:
-    ran = [path for path in documents(html) if path.parent.name == "notebooks" and "did not run on" not in path.read_text()]
+    ran = [
+        path
+        for path in documents(html)
+        if path.parent.name == "notebooks" and "did not run on the cohort" not in path.read_text()
+    ]
     assert ran
     for path in ran:
         tab.goto(path.as_uri(), wait_until="load")

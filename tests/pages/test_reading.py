@@ -34,13 +34,13 @@ def leave(folder: Path, verdicts: list[dict[str, str]], not_converged: list[str]
 
 def test_the_map_and_the_list_have_every_page_of_the_book_and_what_it_needs(tmp_path: Path) -> None:
     pages = read_pages()
-    svg, listed = front.map_svg(pages), front.list_markdown(pages, tmp_path, "simulated")
+    svg, listed = front.map_svg(pages), front.list_markdown(pages, tmp_path)
     assert re.findall(r'href="notebooks/(\w+)\.html"', svg) == list(pages)
     assert re.findall(r"\*\*\[\d\d [^\]]+\]\(notebooks/(\w+)\)", listed) == list(pages)
     assert svg.count("<path ") == sum(len(page.needs) for page in pages.values())
     for line, page in zip(listed.splitlines(), pages.values(), strict=True):
         assert page.question in line and all(f"(notebooks/{need})" in line for need in page.needs)
-        assert "did not run on simulated" in line
+        assert "not run in this copy)" in line
 
 
 def test_lines_of_the_map_stay_inside_it(write_page: Write, tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_verdicts_stand_by_system_and_kind_with_their_page(tmp_path: Path) -> No
     text = reproduction.markdown(["07_a", "08_c", "09_b"], tmp_path, cohort="simulated")
     assert "[07](notebooks/07_a) (not converged)" in text and "[09](notebooks/09_b)" in text
     assert "1 (0.5 to 2) %" in text and "2 % (gtex)" in text and "a gain (Figure 2)" in text and r"b\|ar" in text
-    assert "Not attempted on simulated: 1, and why" in text
+    assert "Not attempted on the cohort simulated: 1, and why" in text
     assert text.index("### RNA-GAN") < text.index("### RNA-CDM")
     assert "no published number" in reproduction.markdown([], tmp_path, cohort="gtex").replace("has judged a", "no")
 

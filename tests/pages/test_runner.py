@@ -240,3 +240,10 @@ def test_a_wrong_call_runs_nothing(tmp_path: Path, write_page: Write, instant: l
     with pytest.raises(InputError):
         run(tmp_path, **options)
     assert instant == [] and not (tmp_path / "build").exists()
+
+
+def test_a_line_says_the_expected_time_of_the_preset_that_has_one() -> None:
+    ran = runner.Outcome(page="01_a", outcome="ran", seconds=8.4, expected_seconds=30)
+    assert ran.line() == "01_a: ran in 8 s (expected on two cores: 30 s)"
+    assert runner.Outcome(page="01_a", outcome="ran", seconds=8.4).line() == "01_a: ran in 8 s"
+    assert runner.Outcome(page="01_a", outcome="failed", reason="no", expected_seconds=30).line() == "01_a: failed, no"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from rnasynth.data.papers import PAPER_COLUMNS
 from rnasynth.errors import InputError
-from rnasynth.pages.tables import Number, markdown_table, published, short, verdicts
+from rnasynth.pages.tables import Number, html_table, markdown_table, published, short, verdicts
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -106,12 +108,14 @@ def test_a_table_rounds_to_four_digits_and_says_what_it_leaves_out() -> None:
 
 def test_a_notebooks_table_says_what_the_books_says_and_cuts_no_text() -> None:
     long = "a claim of more than fifty characters, & of more than a column's width"
-    table = pd.DataFrame({"x": [0.123456, math.nan], "claim": [long, None]}, index=pd.Index(["lung", "liver"], name="tissue"))
+    table = pd.DataFrame(
+        {"x": [0.123456, math.nan], "claim": [long, None]}, index=pd.Index(["lung", "liver"], name="tissue")
+    )
     text = html_table(table)
     assert html.unescape(text).count(long) == 1 and "..." not in text and "0.1235" in text and "0.123456" not in text
     assert re.findall("<th>([^<]+)</th>", text) == ["tissue", "x", "claim"] and "NaN" not in text and "None" not in text
     assert "(5 more rows)" in html_table(pd.DataFrame({"n": range(25)}), max_rows=20)
-    assert "..." in table.to_html()  # what pandas would do
+    assert "0.123456" in table.to_html() and "NaN" in table.to_html()  # what pandas would show
 
 
 @given(st.floats(min_value=-1e12, max_value=1e12, allow_nan=False))

@@ -192,14 +192,14 @@ def _stub(page: PageSource, outcome: Mapping[str, Any], cohort: str) -> str:
 def status_markdown(
     pages: Mapping[str, PageSource], folder: Path, outcomes: Mapping[str, Any], *, cohort: str, preset: str
 ) -> str:
-    """Return the status table: page, preset, cohort, time beside the expected one, memory, result, commit."""
+    """Return what ran on which cohort and preset: a table of page, time beside the expected one, memory, result, commit."""
     rows = []
     for name, page in pages.items():
-        link = f"[{name}](notebooks/{name})"
+        link = f"[{name.split('_', 1)[0]} {page.title}](notebooks/{name})"
         stamp = stamps.read_stamp(folder / name)
         if stamp is None or not (folder / name / "results.json").is_file():
             why = outcomes.get(name, {}).get("reason") or NOT_ASKED
-            rows.append((link, preset, cohort, "", "", f"did not run: {why}", ""))
+            rows.append((link, "", "", f"did not run: {why}", ""))
             continue
         results = read_json(folder / name / "results.json")
         memory = results["provenance"]["peak_memory_mb"]
@@ -207,17 +207,16 @@ def status_markdown(
         rows.append(
             (
                 link,
-                preset,
-                cohort,
                 f"{stamp['seconds']:.0f} s{expected}",
                 f"{memory:,.0f} MB",
                 summary(results),
                 provenance.short_commit(stamp["commit"], stamp["dirty"]) + f", {stamp['finished'][:10]}",
             )
         )
-    columns = ["page", "preset", "cohort", "time", "memory", "result", "commit and date"]
+    columns = ["page", "time", "memory", "result", "commit and date"]
     table = markdown_table(pd.DataFrame(rows, columns=columns))
-    return re.sub(r"\\\[(.+?)\\\]\(notebooks/(.+?)\)", lambda m: f"[{_bare(m[1])}](notebooks/{_bare(m[2])})", table)
+    table = re.sub(r"\\\[(.+?)\\\]\(notebooks/(.+?)\)", lambda m: f"[{m[1]}](notebooks/{_bare(m[2])})", table)
+    return f"All on the cohort {escaped(cohort)}, with the preset {preset}.\n\n{table}"
 
 
 def ledger_markdown(folder: Path) -> str:

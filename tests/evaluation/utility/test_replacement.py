@@ -18,19 +18,21 @@ from rnasynth.evaluation.utility.learning import learn, named_by
 from rnasynth.evaluation.utility.piles import made_pile, task_of, within_tissue
 from rnasynth.evaluation.utility.replacement import LEFT_OUT, replacement_study
 from rnasynth.plots import share_curves
-from tests.evaluation.utility.planted import PX, Painter, planted, protocol, run_of
+from tests.evaluation.utility.planted import CLEAR, PX, Painter, learned_well, planted, protocol, run_of
 
 
 def test_perfect_tiles_are_equivalent_and_tiles_of_other_classes_are_not(patients: Cohort) -> None:
-    perfect = replacement_study(planted(patients), n_boot=50)
-    assert perfect.numbers["replaced_0_accuracy"].value > 0.6 > 0.3 > perfect.chance
+    perfect = replacement_study(planted(patients, spread=CLEAR, scratch=learned_well()), n_boot=50)
+    assert perfect.numbers["replaced_0_accuracy"].value > 0.9 > 0.3 > perfect.chance
     assert abs(perfect.difference(100).value) < 0.1 and abs(perfect.difference(50).value) < 0.1
-    assert perfect.tests["replaced_50"].equivalent and perfect.sees()
+    assert all(perfect.tests[key].equivalent for key in ("replaced_50", "replaced_100", "left_out_50")) and perfect.sees()
     assert perfect.widest() == "replaced_50" and abs(perfect.difference(50, LEFT_OUT).value) < 0.15
     unsure = replace(perfect.tests["left_out_50"], p=0.5, equivalent=False, differs=False)
     undecided = replace(perfect, tests={**perfect.tests, "left_out_50": unsure})
     assert "stays undecided" in undecided.note() and "do as well alone" not in undecided.note()
-    broken = replacement_study(planted(patients, "swapped", shares=(0.0, 1.0)), n_boot=50)
+    broken = replacement_study(
+        planted(patients, "swapped", spread=CLEAR, scratch=learned_well(), shares=(0.0, 1.0)), n_boot=50
+    )
     assert broken.tests["replaced_100"].verdict == "different" and broken.difference(100).high < -0.3
     assert "different" in broken.note() and set(broken.numbers) == set(broken.labels)
 

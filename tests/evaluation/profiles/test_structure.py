@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -10,8 +12,23 @@ from rnasynth.errors import InputError, SplitError
 from rnasynth.evaluation.profiles import structure
 from rnasynth.evaluation.profiles.baselines import mean_profile
 from rnasynth.evaluation.profiles.genes import within
+from rnasynth.evaluation.profiles.pairs import Pairs
 from rnasynth.evaluation.profiles.structure import CONTROL
 from tests.evaluation.profiles.made import world
+
+
+def report_of(train: Pairs, test: Pairs, sets: dict[str, np.ndarray], n_boot: int = 40) -> structure.StructureReport:
+    """The report on sets of profiles of the test samples."""
+    return structure.structure_report(
+        train.z,
+        test.z,
+        sets,
+        groups_train=train.groups,
+        groups=test.groups,
+        tissues_train=train.tissues,
+        tissues=test.tissues,
+        n_boot=n_boot,
+    )
 
 
 def genes_shuffled(z: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -78,16 +95,7 @@ def test_the_report_catches_copies_collapse_and_lost_structure_and_passes_real_p
         "no structure": genes_shuffled(fresh.z),
         "tissue alone": fresh.z - within(fresh.z, fresh.tissues) + genes_shuffled(within(fresh.z, fresh.tissues)),
     }
-    found = structure.structure_report(
-        train.z,
-        test.z,
-        sets,
-        groups_train=train.groups,
-        groups=test.groups,
-        tissues_train=train.tissues,
-        tissues=test.tissues,
-        n_boot=50,
-    )
+    found = report_of(train, test, sets, n_boot=50)
     numbers = found.numbers
     assert numbers["copies_copies"].low > 0.9 and numbers["copies_right"].high < 0.1
     assert numbers["distance_copies"].value < 0.01 and abs(numbers["distance_right"].value - 1) < 0.2
@@ -117,16 +125,7 @@ def copier_report(noise: float, share: float = 1.0, *, moved: float = 0.0) -> st
         "copier": np.where(copied[:, None], stolen, fresh.z),
         "drawn training": mean_profile(train).sample(test.inputs, 1)[:, 0],
     }
-    return structure.structure_report(
-        train.z,
-        test.z + np.float32(moved),
-        sets,
-        groups_train=train.groups,
-        groups=test.groups,
-        tissues_train=train.tissues,
-        tissues=test.tissues,
-        n_boot=40,
-    )
+    return report_of(train, replace(test, z=test.z + np.float32(moved)), sets)
 
 
 @pytest.mark.parametrize(("noise", "share"), [(0.05, 1.0), (0.2, 1.0), (0.05, 0.2)])
@@ -155,23 +154,7 @@ def test_held_out_profiles_that_differ_from_the_training_ones_are_said_to() -> N
 def test_a_held_out_patient_in_training_is_an_error() -> None:
     train, _ = world(30, "train")
     with pytest.raises(SplitError, match="split group"):
-        structure.structure_report(
-            train.z,
-            train.z[:10],
-            {"model": train.z[:10]},
-            groups_train=train.groups,
-            groups=train.groups[:10],
-            tissues_train=train.tissues,
-            tissues=train.tissues[:10],
-        )
+        report_of(train, train, {"model": train.z})
     test, _ = world(10, "test")
     with pytest.raises(InputError, match="profiles of model"):
-        structure.structure_report(
-            train.z,
-            test.z,
-            {"model": test.z[:5]},
-            groups_train=train.groups,
-            groups=test.groups,
-            tissues_train=train.tissues,
-            tissues=test.tissues,
-        )
+        report_of(train, test, {"model": test.z[:5]})

@@ -55,7 +55,7 @@ def _options(
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="Cohort, as `data_manifests/NAME.yaml` names it, or the path of a manifest.")],
+    name: Annotated[str, typer.Argument(help="Cohort (`rnasynth doctor` lists them), or the path of a manifest.")],
     mirror: Mirror = None,
     to: Annotated[Path | None, typer.Option("--to", help="Folder for the files (default: the data folder).")] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Groups of files to fetch, such as a section.")] = None,

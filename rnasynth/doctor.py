@@ -85,5 +85,8 @@ def _cohorts() -> list[str]:
         folder = data_folder() / name
         there = sum(os.path.exists(folder / entry.path) for entry in manifest.files)
         state = f"{there} of {len(manifest.files)} files"
-        lines.append(f"  {name}: {state}" + ("" if there == len(manifest.files) else f"; get them: rnasynth fetch {name}"))
+        lines.append(
+            f"  {name}, {manifest.title}: {state}"
+            + ("" if there == len(manifest.files) else f"; get them: rnasynth fetch {name}")
+        )
     return lines

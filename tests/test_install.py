@@ -139,7 +139,7 @@ def test_doctor_says_where_things_will_lie(site: Path, tmp_path: Path) -> None:
     done = call(site, tmp_path, "-m", "rnasynth.cli", "doctor")
     assert done.returncode == 0, done.stderr
     assert f"data: {tmp_path / 'data'}" in done.stdout and f"runs: {tmp_path / 'runs'}" in done.stdout
-    assert "her2st: 0 of 144 files" in done.stdout and list(tmp_path.iterdir()) == []
+    assert "tomics: 0 of 144 files; get them: rnasynth fetch her2st" in done.stdout and list(tmp_path.iterdir()) == []
 
 
 def test_a_package_without_its_pages_is_found_out(site: Path, tmp_path: Path) -> None:

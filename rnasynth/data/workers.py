@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from rnasynth.errors import InputError
 
 CONNECT_S = 30  # a scheduler that does not answer within this is not there
+END_S = 60.0  # a worker without work may take so long to end, on a busy machine, before it is killed with a warning
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
@@ -38,15 +39,26 @@ def on_dask(
     """
     if not tasks:
         return
-    from dask.distributed import Client, LocalCluster, as_completed
+    from dask.distributed import Client, LocalCluster, Nanny, as_completed
     from distributed.scheduler import KilledWorker
 
     logging.getLogger("distributed").setLevel(logging.getLogger().level)  # importing it set it to INFO
+    all_done = False
+
+    class PatientNanny(Nanny):
+        """Waits longer for a worker that has nothing left to do; one that works on is killed after Dask's own 5 s."""
+
+        async def close(self, timeout: float = 5, reason: str = "nanny-close") -> Literal["OK"]:  # type: ignore[override]
+            return await super().close(END_S if all_done else timeout, reason)
+
     with ExitStack() as stack:
         if scheduler is None:
             scheduler = stack.enter_context(
                 LocalCluster(
-                    n_workers=min(workers, len(tasks)), threads_per_worker=1, processes=True, dashboard_address=None
+                    n_workers=min(workers, len(tasks)),
+                    threads_per_worker=1,
+                    worker_class=PatientNanny,
+                    dashboard_address=None,
                 )
             ).scheduler_address
         try:
@@ -62,3 +74,4 @@ def on_dask(
                 yield future.result()
             except KilledWorker:
                 yield died(futures[future])
+        all_done = True

@@ -77,10 +77,35 @@ def frechet(a: FeatureStats, b: FeatureStats) -> float:
         a, b = (FeatureStats.of(extract(tiles, network, mpp_um=0.5), network.name) for tiles in (real, generated))
         frechet(a, b)
 
+    Of two matrices of features that you have already, (N, d) and (M, d), both of one network::
+
+        frechet(FeatureStats.of(features_real, "my-network"), FeatureStats.of(features_generated, "my-network"))
+
+    Of two folders with a folder of PNG or JPEG tiles for every sample, as `rnasynth generate` writes them; of a sample with
+    more than `per_sample` tiles so many are drawn. A tile store is given to `extract` as it is::
+
+        from rnasynth.data.patient_folders import inputs_from_folder
+
+        read = (inputs_from_folder(folder, None, network, mpp_um=0.5, per_sample=256) for folder in ("real", "made"))
+        a, b = (FeatureStats.of(np.concatenate(inputs.bags), network.name) for inputs in read)
+
+    Parameters
+    ----------
+    a, b : statistics of the features of each set, see `rnasynth.features.FeatureStats.of`.
+
     Raises
     ------
-    InputError : the two were measured with different feature networks.
+    InputError : something else than statistics, or the two were measured with different feature networks.
     """
+    for each in (a, b):
+        if not isinstance(each, FeatureStats):
+            shape = f" of shape {np.shape(each)}" if isinstance(each, np.ndarray | Tensor) else ""
+            raise InputError(
+                "frechet",
+                expected="a FeatureStats of each set",
+                found=f"{type(each).__name__}{shape}",
+                fix='of features (N, d): FeatureStats.of(features, "name of their network"), from rnasynth.features',
+            )
     if a.network != b.network:
         raise InputError("frechet", expected=f"features of {a.network}", found=f"features of {b.network}")
     return frechet_distance(a.mean, a.cov, b.mean, b.cov)

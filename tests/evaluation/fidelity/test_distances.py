@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from PIL import Image
 from torchmetrics.image.fid import _compute_fid
 from torchmetrics.image.kid import poly_mmd
 
+from rnasynth.data.patient_folders import inputs_from_folder
 from rnasynth.errors import InputError
 from rnasynth.evaluation.fidelity.distances import frechet, frechet_distance, kid
-from rnasynth.features import FeatureStats
+from rnasynth.features import FeatureStats, StainTexture, extract
 
 
 def gaussian(d: int, seed: int, n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +65,29 @@ def test_wrong_statistics_are_errors() -> None:
     with pytest.raises(InputError, match="one"):
         frechet(a, FeatureStats.of(np.random.default_rng(0).normal(size=(20, 3)), "two"))
     assert frechet(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_plain_features_are_told_how_to_be_given() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(20, 3)), rng.normal(size=(30, 3))
+    with pytest.raises(InputError, match=r"ndarray of shape \(20, 3\).*FeatureStats\.of"):
+        frechet(x, y)  # type: ignore[arg-type]
+    told = frechet(FeatureStats.of(x, "mine"), FeatureStats.of(y, "mine"))
+    assert told == pytest.approx(frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T)))
+
+
+def test_folders_of_tiles_are_as_far_apart_as_their_tiles(tmp_path: Path) -> None:
+    rng, network = np.random.default_rng(0), StainTexture()
+    tiles = {name: rng.integers(low, 255, (6, 32, 32, 3), dtype=np.uint8) for name, low in (("real", 0), ("made", 90))}
+    for name, pixels in tiles.items():
+        for number, tile in enumerate(pixels):
+            path = tmp_path / name / f"S{number % 2}" / f"{number:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(tile).save(path)
+    read = (inputs_from_folder(tmp_path / name, None, network, mpp_um=0.5) for name in tiles)
+    a, b = (FeatureStats.of(np.concatenate([bag for bag in each.bags if bag is not None]), network.name) for each in read)
+    c, d = (FeatureStats.of(extract(pixels, network, mpp_um=0.5), network.name) for pixels in tiles.values())
+    assert a.n == 6 and frechet(a, b) == pytest.approx(frechet(c, d), rel=1e-6) and frechet(a, b) > 1
 
 
 def test_kernel_distance_agrees_with_torchmetrics_on_one_subset() -> None:

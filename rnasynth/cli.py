@@ -203,11 +203,15 @@ def generate(
         typer.echo(f"{made.n_obs} profiles of {made.n_vars:,} genes in {out}")
         typer.echo(f"  {bare[0]} samples without tiles, {bare[1]} without text")
         return
+    from rnasynth.data.profiles import annotation_of
     from rnasynth.systems.diffusion import open_generator
     from rnasynth.systems.generation import generate_to_folder, read_profiles
 
     generator = open_generator(run, base=base, sampling=sampling or [])
-    table = generate_to_folder(generator, read_profiles(expression), out, tiles_per_profile=tiles_per_profile, seed=seed)
+    profiles = read_profiles(expression)
+    if left := annotation_of(profiles):
+        typer.echo(f"  columns of the profiles' table that were taken as annotation, not as genes or samples: {left}")
+    table = generate_to_folder(generator, profiles, out, tiles_per_profile=tiles_per_profile, seed=seed)
     typer.echo(f"{len(table)} tiles of {table['sample_id'].nunique()} profiles in {out}")
 
 

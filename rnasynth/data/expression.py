@@ -68,7 +68,8 @@ def read_expression(
     Returns
     -------
     AnnData, `X` float32 samples x genes; `obs`: sample_id, patient_id (and what the form tells: sample_type, age, ...);
-    `var_names` Ensembl id where known, else symbol, `var["symbol"]`; `uns["unit"]`, `uns["read"]`.
+    `var_names` Ensembl id where known, else symbol, `var["symbol"]`; `uns["unit"]`, `uns["read"]`
+    (of a table also "annotation": how many of its columns, and which, were taken as text and not as genes or samples).
 
     Raises
     ------
@@ -265,7 +266,9 @@ def _read_table(
             rows = {name: number for number, name in enumerate(kept)}
             _fill_sample_rows(lines, form.layout(list(at)), rows, genes_at, x)
     obs = None if extra_obs is None else extra_obs.reindex(kept).reset_index(drop=True)
-    return assemble(x, kept, var, path=path, unit=unit, scale=scale, obs=obs, wanted=genes, allow_small=allow_small)
+    adata = assemble(x, kept, var, path=path, unit=unit, scale=scale, obs=obs, wanted=genes, allow_small=allow_small)
+    adata.uns["read"]["annotation"] = form.annotation()
+    return adata
 
 
 def _read_spots(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,6 +194,18 @@ def assemble(
     if check:
         check_raw(adata, allow_small=allow_small)
     return adata
+
+
+def annotation_of(adata: AnnData) -> str:
+    """Return which columns of the table that profiles were read from were taken as annotation; "" for none or unknown.
+
+    Examples
+    --------
+    >>> annotation_of(AnnData(uns={"read": {"annotation": "2 (length, note)"}}))
+    '2 (length, note)'
+    """
+    read = adata.uns.get("read")
+    return str(read.get("annotation", "")) if isinstance(read, Mapping) else ""
 
 
 def _guess_unit(path: Path, x: NDArray[np.float32], scale: str) -> str:

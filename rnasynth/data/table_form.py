@@ -23,6 +23,7 @@ NOT_SAMPLE_HEADS = frozenset(
     ("length", "gene_length", "start", "end", "width", "chr", "chromosome", "strand", "entrezid", "entrez_id", "entrez")
 )
 PEEK_LINES = 20
+FEW = 5  # names of columns that are said
 MANY_COLUMNS = 5000  # no table of one study has so many samples and its genes in rows; a transcriptome has
 
 
@@ -87,6 +88,15 @@ class TableForm:
             for number in range(1, self.n_fields)
             if self.header[number].lower() not in NOT_SAMPLE_HEADS and self._is_number(number)
         ]
+
+    def annotation(self) -> str:
+        """Say which columns hold no numbers of samples or genes: "5 (length, strand, note, ...)", or "" for none.
+
+        Their count and first names, for a reader: a column of genes with text among its numbers would be one of them.
+        """
+        numbers = set(self.number_columns())
+        names = [name for number, name in enumerate(self.header) if number and number not in numbers]
+        return f"{len(names)} ({', '.join(names[:FEW])}{', ...' if len(names) > FEW else ''})" if names else ""
 
     def symbol_field(self) -> int:
         """Return the column of gene symbols beside the first, or 0."""

@@ -115,6 +115,7 @@ def test_geo_supplementary_table_with_annotation_columns_and_no_corner(tmp_path:
     adata = read_expression(path, genes_in="rows")
     expect(adata, x, BARE, SAMPLES, "counts")
     assert list(adata.var["symbol"]) == SYMBOLS
+    assert adata.uns["read"]["annotation"] == "2 (gene_name, length)"
 
 
 def test_geo_series_matrix(tmp_path: Path) -> None:

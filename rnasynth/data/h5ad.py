@@ -1,7 +1,8 @@
-"""Reading .h5ad files from elsewhere: what a file claims to hold is summed up before any of it is read."""
+"""Files .h5ad: one from elsewhere is summed up before any of it is read, and one of ours is whole or not there."""
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import anndata
 import h5py
 from anndata import AnnData
 
+from rnasynth import files
 from rnasynth.errors import InputError
 
 SHARE_OF_MEMORY = 0.5  # of the machine's, for the values of one file
@@ -48,6 +50,25 @@ def read_h5ad(path: str | Path) -> AnnData:
         # whatever h5py and anndata find wrong with a file
         found = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise InputError(str(path), expected="an .h5ad file", found=found, fix="write it again with anndata") from error
+
+
+def write_h5ad(adata: AnnData, path: str | Path) -> None:
+    """Write profiles, atomically; texts of `obs` and `var` become categories, as by anndata's own `write_h5ad`.
+
+    The file is made in memory, of which it takes its own size: HDF5 that cannot write to a full disk prints a traceback for
+    every array that it still holds, and can crash the process when it ends.
+
+    Raises
+    ------
+    OSError : it cannot be written; nothing is then left of it.
+    """
+    adata.strings_to_categoricals()
+    with io.BytesIO() as buffer:
+        with h5py.File(buffer, "w") as file:
+            anndata.io.write_elem(file, "/", adata)
+            if adata.raw is None and "raw" in file:  # an empty mark that anndata's own `write_h5ad` leaves out
+                del file["raw"]
+        files.write_bytes(path, buffer.getvalue())
 
 
 def _claimed_bytes(path: Path) -> int:

@@ -12,6 +12,7 @@ from PIL import Image
 
 import rnasynth
 from rnasynth import files
+from rnasynth.data.h5ad import write_h5ad
 from rnasynth.data.patient_folders import BAD_IMAGE, IMAGES, inputs_from_folder
 from rnasynth.data.patients import MPP_TOLERANCE, PatientInputs, features_key, store_mpp
 from rnasynth.data.tiles import POINTER, TileStore
@@ -140,8 +141,7 @@ def generate_profiles(
         "version": rnasynth.__version__,
     }
     made.uns["provenance"] = json.dumps(facts, sort_keys=True)
-    with files.atomic_path(out) as temporary:
-        made.write_h5ad(temporary)
+    write_h5ad(made, out)
     return made
 
 

@@ -48,7 +48,7 @@ from rnasynth.evaluation.fidelity import study as fidelity_study
 from rnasynth.evaluation.fidelity import trainings as fidelity_trainings
 from rnasynth.evaluation.fidelity.reference import Reference
 from rnasynth.evaluation.utility import cohorts as utility_cohorts
-from rnasynth.features.networks import feature_network, preprocessing_of
+from rnasynth.features.networks import feature_network, preprocessing_of, reader_names
 from rnasynth.pages import Page
 from rnasynth.plots.fidelity import tile_pairs
 from rnasynth.systems.training import train_preset
@@ -81,6 +81,7 @@ models = {name: run.load() for name, run in runs.items()}
 px, restained = min(model.px for model in models.values()), any(run.config.same_stain for run in runs.values())
 judges = [feature_network(name) for name in networks.split(",")]
 names = [judge.name for judge in judges]
+said = reader_names(names)
 choice = [*utility_cohorts.classifier_choice(data), f"tile_px={px}", f"same_stain={str(restained).lower()}"]
 classifier = train_preset("tile-classifier", data, preset, overrides=[f"train.seed={seed}", *choice])
 answers = fidelity_score.Answers(classifier.load())
@@ -105,7 +106,7 @@ for number, network in enumerate(names):
     for name, interval in report.numbers.items():
         page.number(f"{name}_{number + 1}", interval, label=f"{report.labels[name]} ({network})")
     page.figure(
-        plots.intervals(report.rows("frechet_test"), x_label=f"Frechet distance to held-out real tiles ({network})"),
+        plots.intervals(report.rows("frechet_test"), x_label=f"Frechet distance to held-out real tiles ({said[network]})"),
         f"frechet_{number + 1}",
         caption="Frechet distance, sets of equal size: mean and range over sampling seeds (of the floor: over draws).",
         alt="Points with ranges, one row a tissue, one marker a generator and one for real tiles of other patients.",
@@ -123,7 +124,9 @@ for number, network in enumerate(names):
 # %%
 curves = {network: fidelity_study.size_curve(train, test, generated, network, seed=seed) for network in names}
 page.figure(
-    plots.curves({f"Frechet distance\n({name})": curve.lines for name, curve in curves.items()}, x_label="number of tiles"),
+    plots.curves(
+        {f"Frechet distance\n({said[name]})": curve.lines for name, curve in curves.items()}, x_label="number of tiles"
+    ),
     "sizes",
     caption="Frechet distance to held-out real tiles over the number of tiles in both sets, mean over seeds and draws.",
     alt="Falling lines over the number of tiles, one a generator and one for real tiles of other patients.",
@@ -144,7 +147,7 @@ for number, network in enumerate(names):
     for name, label, row in fidelity_study.keyed(covered):
         page.number(f"{name}_{number + 1}", **row, label=f"{label} ({network})")
     page.figure(
-        plots.intervals(covered, x_label=f"share, density: ratio ({network})"),
+        plots.intervals(covered, x_label=f"share, density: ratio ({said[network]})"),
         f"cover_{number + 1}",
         caption=f"Precision, recall, density and coverage of held-out real tiles, k = {fidelity_study.NEIGHBOURS}; 95 % "
         "intervals over patients, over tiles where there are fewer than three.",
@@ -240,7 +243,8 @@ for by, placed, background in fidelity_map.maps(train, sets, names[0], seed=seed
     page.figure(
         plots.map_of_sets(placed, background=background),
         f"map_{by}",
-        caption=f"UMAP of {names[0]} features, training tiles in grey; colour: {by} (patients: the first, not selected).",
+        caption=f"UMAP of features ({said[names[0]]}), training tiles in grey; colour: {by} (patients: the first, not "
+        "selected).",
         alt="Scatter plots on one map: held-out real tiles, then the tiles of each generator.",
         n=n,
     )

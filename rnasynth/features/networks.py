@@ -11,7 +11,7 @@ once, in an environment that is thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,11 @@ from rnasynth.runs import load_run
 
 EMBEDDED = "stain-texture"
 RELEASED = "simclr-her2st"
+READER_NAMES = {  # how the name of a network begins -> what a legend calls it
+    EMBEDDED: "stain and texture",
+    "simclr-": "self-supervised (SimCLR)",
+    "inception-": "Inception",
+}
 
 
 class InceptionFeatures(TorchFeatures):
@@ -101,6 +106,25 @@ def feature_network(name: str | Path) -> FeatureNetwork:
     if not isinstance(loaded, FeatureNetwork):
         raise InputError(f"run {name}", expected="a feature network (system simclr)", found=type(loaded).__name__)
     return loaded
+
+
+def reader_names(names: Sequence[str]) -> dict[str, str]:
+    """Return what a legend calls networks: name (`FeatureNetwork.name`) -> words; two of a kind keep their names, too.
+
+    Examples
+    --------
+    >>> reader_names(["stain-texture-1", "simclr-bc6e66e544b5"])
+    {'stain-texture-1': 'stain and texture', 'simclr-bc6e66e544b5': 'self-supervised (SimCLR)'}
+    >>> reader_names(["simclr-1", "simclr-2"])["simclr-2"]
+    'self-supervised (SimCLR, simclr-2)'
+    """
+    kinds = {name: next((kind for kind in READER_NAMES if name.startswith(kind)), "") for name in names}
+    found = {}
+    for name, kind in kinds.items():
+        words = READER_NAMES.get(kind, name)
+        several = kind and list(kinds.values()).count(kind) > 1
+        found[name] = (f"{words[:-1]}, {name})" if words.endswith(")") else f"{words} ({name})") if several else words
+    return found
 
 
 def preprocessing_of(network: FeatureNetwork) -> str:

@@ -21,6 +21,7 @@ from rnasynth.evaluation.fidelity.study import ALL, FLOOR, compare, cover
 from rnasynth.evaluation.keys import key_of
 from rnasynth.evaluation.stats import Interval, mean_and_range
 from rnasynth.features import FeatureNetwork
+from rnasynth.features.networks import reader_names
 from rnasynth.runs import Run
 from rnasynth.systems.training import train_preset
 
@@ -145,15 +146,21 @@ class TrainingsReport:
     rebuilt: list[str]
 
     def rows(self, measure: str = "frechet") -> pd.DataFrame:
-        """Return label, group (network), value, low, high over the floor's mean, real tiles first, for `plots.intervals`."""
+        """Return label, group (network, in words), value, low, high over the floor's mean, for `plots.intervals`.
+
+        Real tiles come first.
+        """
         rows = []
+        words = reader_names(list(self.table["network"].unique()))
         for network, part in self.table[self.table["measure"] == measure].groupby("network", sort=False):
             floor = _floor(part)
             ends = {name: getattr(floor, name) / floor.value for name in ("value", "low", "high")}
-            rows.append({"label": FLOOR, "group": network, **ends})
+            rows.append({"label": FLOOR, "group": words[str(network)], **ends})
             for row in part.to_dict("records"):
                 ends = {name: row[name] / floor.value for name in ends}
-                rows.append({"label": f"{row['generator']}, training {row['training']}", "group": network, **ends})
+                rows.append(
+                    {"label": f"{row['generator']}, training {row['training']}", "group": words[str(network)], **ends}
+                )
         return pd.DataFrame(rows)
 
     def shown(self) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -95,6 +96,9 @@ def test_all_above_the_floor_is_said_and_a_training_that_reaches_it_is_not_count
     rows = found.rows()
     assert rows["label"].tolist() == [fidelity_study.FLOOR, *(f"gan, training {seed}" for seed in range(3))]
     assert rows["value"].iloc[0] == 1 and (rows["low"].iloc[1:] > 1).all()
+    trained = replace(found, table=found.table.assign(network="simclr-bc6e66e544b5"))
+    assert set(trained.rows()["group"]) == {"self-supervised (SimCLR)"}  # in the legend; the table keeps the run
+    assert trained.shown().index[1] == "simclr-bc6e66e544b5, gan, 3 trainings"
     shown = found.shown()
     assert list(shown.columns) == list(trainings.MEASURES.values()) and shown.index[1] == "toy, gan, 3 trainings"
 

@@ -124,9 +124,7 @@ for number, network in enumerate(names):
 # %%
 curves = {network: fidelity_study.size_curve(train, test, generated, network, seed=seed) for network in names}
 page.figure(
-    plots.curves(
-        {f"Frechet distance\n({said[name]})": curve.lines for name, curve in curves.items()}, x_label="number of tiles"
-    ),
+    plots.curves({f"Frechet distance\n({said[name]})": one.lines for name, one in curves.items()}, x_label="number of tiles"),
     "sizes",
     caption="Frechet distance to held-out real tiles over the number of tiles in both sets, mean over seeds and draws.",
     alt="Falling lines over the number of tiles, one a generator and one for real tiles of other patients.",
@@ -243,8 +241,7 @@ for by, placed, background in fidelity_map.maps(train, sets, names[0], seed=seed
     page.figure(
         plots.map_of_sets(placed, background=background),
         f"map_{by}",
-        caption=f"UMAP of features ({said[names[0]]}), training tiles in grey; colour: {by} (patients: the first, not "
-        "selected).",
+        caption=f"UMAP of features ({said[names[0]]}), training tiles grey; colour: {by} (patients: the first, not selected).",
         alt="Scatter plots on one map: held-out real tiles, then the tiles of each generator.",
         n=n,
     )

@@ -80,8 +80,7 @@ runs = {name: train_preset(name, data, preset, overrides=[f"train.seed={seed}"])
 models = {name: run.load() for name, run in runs.items()}
 px, restained = min(model.px for model in models.values()), any(run.config.same_stain for run in runs.values())
 judges = [feature_network(name) for name in networks.split(",")]
-names = [judge.name for judge in judges]
-said = reader_names(names)
+said = reader_names([judge.name for judge in judges])
 choice = [*utility_cohorts.classifier_choice(data), f"tile_px={px}", f"same_stain={str(restained).lower()}"]
 classifier = train_preset("tile-classifier", data, preset, overrides=[f"train.seed={seed}", *choice])
 answers = fidelity_score.Answers(classifier.load())
@@ -101,7 +100,7 @@ n = f"{len(train)} training and {len(test)} held-out real tiles, {len(next(iter(
 # or more, else of half of the tiles.
 
 # %%
-for number, network in enumerate(names):
+for number, network in enumerate(said):
     report = fidelity_study.compare(train, test, generated, network, seed=seed)
     for name, interval in report.numbers.items():
         page.number(f"{name}_{number + 1}", interval, label=f"{report.labels[name]} ({network})")
@@ -122,9 +121,9 @@ for number, network in enumerate(names):
 # limit at infinitely many is a straight line's in 1 / n {cite}`fidinfinity2020`, and a rough one.
 
 # %%
-curves = {network: fidelity_study.size_curve(train, test, generated, network, seed=seed) for network in names}
+curves = {network: fidelity_study.size_curve(train, test, generated, network, seed=seed) for network in said}
 page.figure(
-    plots.curves({f"Frechet distance\n({said[name]})": one.lines for name, one in curves.items()}, x_label="number of tiles"),
+    plots.curves({f"Frechet distance\n({said[key]})": one.lines for key, one in curves.items()}, x_label="number of tiles"),
     "sizes",
     caption="Frechet distance to held-out real tiles over the number of tiles in both sets, mean over seeds and draws.",
     alt="Falling lines over the number of tiles, one a generator and one for real tiles of other patients.",
@@ -140,7 +139,7 @@ for name, label, limit in fidelity_study.limits(curves):
 # {cite}`precisionrecall2019,density2020`.
 
 # %%
-for number, network in enumerate(names):
+for number, network in enumerate(said):
     covered = fidelity_study.cover(train, test, generated, network, seed=seed)
     for name, label, row in fidelity_study.keyed(covered):
         page.number(f"{name}_{number + 1}", **row, label=f"{label} ({network})")
@@ -163,8 +162,8 @@ for number, network in enumerate(names):
 new = fidelity_trainings.trained(systems.split(","), data, preset, train, test, judges, trainings=training_seeds, **how)
 for title, run, rows in new:
     page.record(f"{cohort}_{preset}_{title}", title=f"{preset}: {title}", run=run, test=rows)
-records = page.recorded(fidelity_trainings.headings(names), caption="Recorded trainings: means over sampling seeds")
-others = fidelity_trainings.over_trainings(records, runs, names, px=px, restained=restained)
+records = page.recorded(fidelity_trainings.headings(list(said)), caption="Recorded trainings: means over sampling seeds")
+others = fidelity_trainings.over_trainings(records, runs, list(said), px=px, restained=restained)
 page.report(others)
 if others.numbers:
     page.table(others.shown(), caption="Over trainings, and of as many real tiles of other patients: mean and range")
@@ -205,7 +204,7 @@ page.note(fidelity_score.score_note(scored, answers.dim))
 
 # %%
 found = fidelity_study.copies(train, test, generated, seed=seed)
-reports = {"pixels": found, **{name: fidelity_study.copies(train, test, generated, name, seed=seed) for name in names}}
+reports = {"pixels": found, **{name: fidelity_study.copies(train, test, generated, name, seed=seed) for name in said}}
 for space, report in reports.items():
     for name, interval in report.numbers.items():
         page.number(f"{name}_{space.split('-')[0]}", interval, label=f"{report.labels[name]} ({space})")
@@ -237,11 +236,11 @@ page.figure(
 
 # %%
 sets = {"real (test)": test, **{name: several[0] for name, several in generated.items()}}
-for by, placed, background in fidelity_map.maps(train, sets, names[0], seed=seed):
+for by, placed, background in fidelity_map.maps(train, sets, judges[0].name, seed=seed):
     page.figure(
         plots.map_of_sets(placed, background=background),
         f"map_{by}",
-        caption=f"UMAP of features ({said[names[0]]}), training tiles grey; colour: {by} (patients: the first, not selected).",
+        caption=f"UMAP of the first network's features, training tiles grey; colour: {by} (patients: first, not selected).",
         alt="Scatter plots on one map: held-out real tiles, then the tiles of each generator.",
         n=n,
     )

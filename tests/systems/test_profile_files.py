@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from rnasynth import cli
+from rnasynth import cli, files
 from rnasynth.data.cohort import Cohort
 from rnasynth.data.tiles import TileStore
 from rnasynth.engine import TrainConfig
@@ -199,11 +199,11 @@ def test_a_file_that_is_there_is_kept(run: Run, theirs: Path, tmp_path: Path) ->
 def test_a_failure_while_writing_leaves_nothing(
     run: Run, theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: anndata.AnnData, path: Path) -> None:
-        Path(path).write_bytes(b"half")
+    def broken(temporary: Path, path: Path) -> None:
+        assert temporary.stat().st_size > 1000 and temporary != path
         raise OSError("disk full")
 
-    monkeypatch.setattr(anndata.AnnData, "write_h5ad", broken)
+    monkeypatch.setattr(files, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
         profile_files.generate_profiles(run.path, tmp_path / "p.h5ad", clinical=theirs / "clinical.csv", draws=2)
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,8 @@
 """The U-Net against diffusers' UNet2DModel of as many parameters: training step, sampling and peak memory.
 
 Both have about 22 M parameters and see 64-px tiles. A training step is forward and backward of a mean square; sampling is
-deterministic Heun, 32 steps, 63 evaluations, by the same code for both. Precision is float32, and bfloat16 by autocast.
+deterministic Heun, by the same code for both: four tiles in 63 evaluations, and many at once, as `generate` makes them, in
+a few. Precision is float32, and bfloat16 by autocast.
 What is compared is the rate of useful arithmetic, since the two nets need different amounts of it: floating-point
 operations as `torch.utils.flop_counter` counts them (attention written out, so that it is counted), over seconds by the
 clock. Our weights lie in channels_last; the alternative is timed in both layouts, and the faster counts. The note holds
@@ -35,6 +36,7 @@ from rnasynth.nets.samplers import heun, karras_sigmas
 from rnasynth.nets.unet import UNet
 
 PX, CONDITION, STEPS = 64, 200, 32
+MANY, STEPS_OF_MANY = 32, 4  # half of what `generate` makes at once, in a few steps
 TARGET, SHARE_TARGET = 0.95, 0.45
 ALTERNATIVE = "diffusers UNet2DModel"
 CONTENDERS = ("ours", "other", "other, channels_last")
@@ -42,11 +44,12 @@ CONTENDERS = ("ours", "other", "other, channels_last")
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is timed: tiles in a training step and in sampling, Heun steps, turns."""
+    """How much is timed: tiles in a training step, in sampling and in sampling many at once; Heun steps, turns."""
 
     device: str
     batch: int
     samples: int
+    many: int
     steps: int
     turns: int
 
@@ -55,7 +58,8 @@ def setting(device: str, *, short: bool = False) -> Setting:
     """Return the sizes for a device."""
     batch = 64 if device == "cuda" else 8
     samples = batch if device == "cuda" else 4
-    return Setting(device, batch, samples, steps=2 if short else STEPS, turns=2 if short else 3)
+    many = 4 * batch if short or device == "cuda" else MANY
+    return Setting(device, batch, samples, many, steps=2 if short else STEPS, turns=2 if short else 3)
 
 
 class Diffusers(nn.Module):
@@ -180,18 +184,17 @@ def rates(of: Setting) -> Iterator[Row]:
         for call in steps.values():
             call()
         yield rate_row(f"U-Net training step, {precision}, {of.device}", steps, work, of.batch, of)
-        one, samples = (
-            {name: sampling(net, of.samples, of.device, precision, heun_steps) for name, net in nets.items()}
-            for heun_steps in (1, of.steps)
-        )
-        evaluations = 2 * of.steps - 1
-        work = {name: gigaflops(call) * evaluations for name, call in one.items()}  # one step is one evaluation
-        for call in one.values():
-            call()
-        few = replace(of, turns=min(of.turns, 2))
-        yield rate_row(
-            f"U-Net sampling, {evaluations} evaluations, {precision}, {of.device}", samples, work, of.samples, few
-        )
+        for tiles, heun_steps in ((of.samples, of.steps), (of.many, min(of.steps, STEPS_OF_MANY))):
+            one, samples = (
+                {name: sampling(net, tiles, of.device, precision, taken) for name, net in nets.items()}
+                for taken in (1, heun_steps)
+            )
+            evaluations = 2 * heun_steps - 1
+            work = {name: gigaflops(call) * evaluations for name, call in one.items()}  # one step is one evaluation
+            for call in one.values():
+                call()
+            what = f"U-Net sampling, {tiles} tiles at once, {evaluations} evaluations, {precision}, {of.device}"
+            yield rate_row(what, samples, work, tiles, replace(of, turns=min(of.turns, 2)))
 
 
 def peak_mb(contender: str, of: Setting, precision: str) -> float:

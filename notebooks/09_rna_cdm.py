@@ -36,7 +36,7 @@ tiles_per_profile: int = 4  # generated tiles a held-out profile; twice as many 
 sampling: str = ""  # how tiles are drawn, by field and value; example in the parameters cell
 variants: str = ""  # other ways to tell the base stage its profile, trained and recorded; example in the parameters cell
 base_stage: str = "cdm-base"  # system to train, or the name of a finished run, such as the released cdm-base-her2st
-super_resolution: str = "cdm-sr"  # the same; a released base stage needs the one that was trained with it, cdm-sr-her2st
+super_resolution: str = "cdm-sr"  # the same, with the encoder of the base stage: cdm-sr-her2st for cdm-base-her2st
 max_profiles: int = 120  # held-out profiles of which tiles are made, at most
 out: str = ""  # folder for results and figures; empty: build/COHORT-PRESET/09_rna_cdm
 
@@ -80,12 +80,10 @@ page = Page.open(
 
 # %%
 data = page.load()
+asked = {"base": (base_stage, "cdm-base", "cdm-distilled"), "super-resolution": (super_resolution, "cdm-sr")}
 runs = {
     name: train_preset(which, data, preset, kinds=kinds, overrides=[f"train.seed={seed}"])
-    for name, which, kinds in (
-        ("base", base_stage, ("cdm-base", "cdm-distilled")),
-        ("super-resolution", super_resolution, ("cdm-sr",)),
-    )
+    for name, (which, *kinds) in asked.items()
 }
 stages = [run.load() for run in runs.values()]
 chosen = ["precision=auto", *filter(None, sampling.split(";"))]
@@ -267,8 +265,9 @@ page.quiz("RNA-CDM", real=blind.real, made=blind.made["RNA-CDM"], mpp_um=blind.m
 #
 # - Minutes of training on two cores, one seed, tiles of 32 and 64 px: what this model does, not how good the method can get.
 #   The paper trained 79,000 steps of 256 tiles on four GPUs.
-# - What a base stage becomes on her2st in five times as many steps stands on the card of the released `cdm-base-her2st`
-#   ([model cards](../model_cards.md)); this page looks at it with `base_stage="cdm-base-her2st"`.
+# - What the stages become on her2st in more steps, and at 64 and 256 px, stands on the cards of the released ones
+#   ([model cards](../model_cards.md)); this page looks at them with `base_stage="cdm-base-64-her2st"` and
+#   `super_resolution="cdm-sr-256-her2st"`.
 # - Distances are by the embedded descriptor, not by Inception; they compare with nothing published.
 # - Where one tumour has all the images (her2st), "other patients" are other sections of it.
 

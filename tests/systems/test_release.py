@@ -159,7 +159,7 @@ def test_a_page_takes_a_finished_run_only_where_it_saw_none_that_is_tested(relea
         train_preset("rna-gan", "study.yaml", "demo")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["rna-gan-her2st", "cdm-base-her2st"])
+@pytest.mark.parametrize("name", ["rna-gan-her2st", "cdm-base-her2st", "cdm-base-64-her2st"])
 def test_released_generators_of_the_book_make_tiles_that_follow_the_profile(name: str) -> None:
     generator = load_run(name).load()
     assert generator.encoder is not None and not load_run(name).description["cohort"]["simulated"]
@@ -174,6 +174,22 @@ def test_released_generators_of_the_book_make_tiles_that_follow_the_profile(name
     deaf = profiles.copy()
     deaf.X = np.tile(counts[:1], (2, 1))  # the same profile twice: only the noise of the two samples differs
     assert np.array_equal(generator.generate(deaf, 2, seed=0)[0], tiles[0])
+
+
+@pytest.mark.parametrize(
+    ("base", "upper", "px"), [("cdm-base-her2st", "cdm-sr-her2st", 64), ("cdm-base-64-her2st", "cdm-sr-256-her2st", 256)]
+)
+def test_released_cascades_of_the_book_are_whole(base: str, upper: str, px: int) -> None:
+    cascade = open_generator(upper, base=base)
+    genes = load_run(base).upstream()[0].transform.genes
+    counts = np.random.default_rng(0).poisson(2.0, (1, len(genes))).astype(np.float32)
+    profiles = AnnData(counts, obs=pd.DataFrame({"sample_id": ["a"]}, index=["a"]), var=pd.DataFrame(index=genes))
+    profiles.uns["unit"] = "counts"
+    large, small = (each.generate(profiles, 1, seed=0)[0, 0].astype(float) for each in (cascade, cascade.base))
+    assert large.shape == (px, px, 3)
+    factor = px // len(small)
+    lowered = large.reshape(len(small), factor, len(small), factor, 3).mean((1, 3))
+    assert np.corrcoef(lowered.ravel(), small.ravel())[0, 1] > 0.8
 
 
 def test_released_weights_name_sections_that_no_test_holds_and_are_small() -> None:

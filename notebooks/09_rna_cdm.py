@@ -185,9 +185,7 @@ ridge = ridge_retrieval(base, data, seed=seed)
 page.number("ridge_retrieval_rank", ridge, label="the same by ridge regression from the latent, without any image")
 page.note(proof.verdict())
 if not (proof.beats_shuffled and proof.retrieves):
-    page.not_converged(
-        "a tile generated from its own RNA is not measurably nearer to its sample than one of another profile"
-    )
+    page.not_converged("a tile from its own RNA is not measurably nearer to its sample than one of another profile")
 
 # %% [markdown]
 # The same question without generating: a held-out real tile gets noise, and a stage estimates the clean tile, told the own

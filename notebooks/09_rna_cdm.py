@@ -80,7 +80,7 @@ page = Page.open(
 
 # %%
 data = page.load()
-asked = {"base": (base_stage, "cdm-base", "cdm-distilled"), "super-resolution": (super_resolution, "cdm-sr")}
+asked = {"base": (base_stage, "cdm-base"), "super-resolution": (super_resolution, "cdm-sr")}
 runs = {
     name: train_preset(which, data, preset, kinds=kinds, overrides=[f"train.seed={seed}"])
     for name, (which, *kinds) in asked.items()

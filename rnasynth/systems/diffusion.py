@@ -254,7 +254,7 @@ class Cascade(TileGenerator):
                     f"cascade of {base.run_id or 'base'} and {upper.run_id or 'super-resolution'}",
                     expected=f"stages that agree in {what}: {str(wanted)[:60]}",
                     found=str(mine)[:60],
-                    fix="train both stages on one cohort, with one beta-VAE",
+                    fix="give stages that were trained on one cohort with one beta-VAE",
                 )
         super().__init__(
             upper.system, encoder=upper.encoder, run_id=f"{base.run_id}+{upper.run_id}", encoder_id=upper.encoder_id
